@@ -1,0 +1,173 @@
+"""Collection: the agent acts in environments and fills the replay with finished episodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from rrd_lightning import keys
+from rrd_lightning.envs import Environment, Rollout
+from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.seeding import derive_seed
+
+
+class Collect(Callback):
+    """Collects episodes before each iteration of `train_batches` updates.
+
+    Until the replay holds `warmup_steps` transitions actions are uniformly random and no update is
+    made. The run ends after the updates of the iteration in which `total_env_steps` are reached.
+
+    Args:
+        env: which environment.
+        num_envs: environments that are stepped together.
+        vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each.
+        env_steps_per_iteration: steps per iteration, over all environments.
+        warmup_steps: transitions in the replay before the first update.
+        total_env_steps: the run's budget, over all environments, with the warm-up.
+
+    Raises:
+        ParameterError: if a number is not positive, or the numbers do not fit each other.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        num_envs: int = 1,
+        vectorization: Literal["sync", "async"] = "sync",
+        env_steps_per_iteration: int = 100,
+        warmup_steps: int = 10_000,
+        total_env_steps: int = 1_000_000,
+    ) -> None:
+        require_positive(
+            num_envs=num_envs,
+            env_steps_per_iteration=env_steps_per_iteration,
+            warmup_steps=warmup_steps,
+            total_env_steps=total_env_steps,
+        )
+        if env_steps_per_iteration % num_envs:
+            raise ParameterError(
+                "collect.env_steps_per_iteration",
+                env_steps_per_iteration,
+                f"must be a multiple of num_envs={num_envs}",
+            )
+        if warmup_steps >= total_env_steps:
+            raise ParameterError(
+                "collect.warmup_steps",
+                warmup_steps,
+                f"must be less than total_env_steps={total_env_steps}, or no update is ever made",
+            )
+        self.env = env
+        self.num_envs = num_envs
+        self.vectorization = vectorization
+        self.env_steps_per_iteration = env_steps_per_iteration
+        self.warmup_steps = warmup_steps
+        self.total_env_steps = total_env_steps
+        self.finished: list[dict[str, float]] = []
+        self._seconds = 0.0
+        self._steps = 0
+        self._episodes = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check, before any work, that warm-up, batch, capacity and episodes fit each other."""
+        if stage != "fit":
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data.batch_size > self.warmup_steps:
+            raise ParameterError(
+                "data.batch_size",
+                data.batch_size,
+                f"must be at most collect.warmup_steps={self.warmup_steps}, what the first batch is drawn from",
+            )
+        if data.capacity < self.warmup_steps:
+            raise ParameterError(
+                "data.capacity",
+                data.capacity,
+                f"must be at least collect.warmup_steps={self.warmup_steps}, or the warm-up never ends",
+            )
+        if self.env.max_episode_steps and data.capacity < self.env.max_episode_steps:
+            raise ParameterError(
+                "data.capacity",
+                data.capacity,
+                f"must be at least the {self.env.max_episode_steps} steps of an episode of {self.env.id}",
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the environments, and stand by for the data's call for more."""
+        self._random = np.random.default_rng(derive_seed("warm-up", trainer.global_rank))
+        self._rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
+        self._rollout.reset(derive_seed("collect", trainer.global_rank))
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.refill = lambda: self._refill(trainer, pl_module, data)
+
+    def _refill(self, trainer: Trainer, module: Any, data: Any) -> None:
+        if trainer.global_step % data.train_batches:
+            return
+        start = time.perf_counter()
+        while len(data.replay) < self.warmup_steps:
+            if module.env_steps >= self.total_env_steps:
+                raise ParameterError(
+                    "collect.total_env_steps",
+                    self.total_env_steps,
+                    f"is spent while the replay holds {len(data.replay)} transitions of finished episodes, "
+                    f"fewer than warmup_steps={self.warmup_steps}",
+                )
+            self._step(module, data, self._random_action)
+        for _ in range(self.env_steps_per_iteration // self.num_envs):
+            self._step(module, data, lambda: self._explore(module))
+        self._seconds += time.perf_counter() - start
+
+    def _step(self, module: Any, data: Any, act: Callable[[], np.ndarray[Any, Any]]) -> None:
+        for episode in self._rollout.step(act()):
+            data.replay.add_episode(episode)
+            self._episodes += 1
+            length = len(episode.get(keys.ACTION))
+            self.finished.append({"return": float(episode.get(keys.EPISODE_RETURN)), "length": length})
+        module.env_steps += self.num_envs
+        self._steps += self.num_envs
+
+    def _random_action(self) -> np.ndarray[Any, Any]:
+        space = self._rollout.envs.action_space
+        space.seed(int(self._random.integers(2**31)))
+        return np.asarray(space.sample())
+
+    def _explore(self, module: Any) -> np.ndarray[Any, Any]:
+        observation = self._rollout.observation.to(module.device)
+        action: np.ndarray[Any, Any] = module.agent.act(observation, explore=True).cpu().numpy()
+        return action
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the episodes collected since the last time, and end the run with its budget."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module: Any = pl_module
+        if trainer.global_step % data.train_batches == 0 and module.env_steps >= self.total_env_steps:
+            trainer.should_stop = True
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            pl_module.log_dict({**self._statistics(data), "step": module.clock()})
+
+    def _statistics(self, data: Any) -> dict[str, float]:
+        statistics: dict[str, float] = {
+            "collect/episodes": self._episodes,
+            "collect/replay_transitions": len(data.replay),
+            "collect/replay_episodes": len(data.replay.episodes),
+        }
+        if self._seconds:
+            statistics["collect/env_steps_per_second"] = self._steps / self._seconds
+        if self.finished:
+            for name in ("return", "length"):
+                values = [episode[name] for episode in self.finished]
+                statistics[f"collect/{name}_mean"] = float(np.mean(values))
+        self.finished.clear()
+        self._seconds, self._steps = 0.0, 0
+        return statistics
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the environments."""
+        if rollout := self.__dict__.pop("_rollout", None):
+            rollout.envs.close()

@@ -1,0 +1,176 @@
+"""Evaluation: deterministic episodes on fixed seeds, and the reward model on these episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tensordict import TensorDict
+from torch import Tensor
+from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
+
+from rrd_lightning import keys
+from rrd_lightning.envs import Environment, Rollout
+from rrd_lightning.errors import ParameterError, require_positive
+
+NEVER = 2**62
+
+
+class Evaluate(Callback):
+    """Plays episodes without exploration, during fit and under ``rrd validate`` and ``rrd test``.
+
+    Args:
+        env: which environment.
+        episodes: how many, played on seeds 0, 1, … counted from `seed`.
+        every_n_env_steps: environment steps between evaluations during fit; the end of a run is
+            evaluated as well.
+        seed: of the first episode.
+
+    Raises:
+        ParameterError: if a number is not positive, or the seed is negative.
+    """
+
+    def __init__(
+        self, env: Environment, episodes: int = 10, every_n_env_steps: int = 10_000, seed: int = 0
+    ) -> None:
+        require_positive(episodes=episodes, every_n_env_steps=every_n_env_steps)
+        if seed < 0:
+            raise ParameterError("evaluate.seed", seed, "must not be negative")
+        self.env = env
+        self.episodes = episodes
+        self.every_n_env_steps = every_n_env_steps
+        self.seed = seed
+        self._evaluations_due = 0
+        self._judged: list[dict[str, float]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make this callback's episodes the ones that Lightning validates and tests with."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.evaluation_episodes = EvaluationEpisodes(self, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Let Lightning validate after this batch, if it ends an iteration and it is time."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        due = pl_module.env_steps // self.every_n_env_steps
+        now = due > self._evaluations_due and trainer.global_step % data.train_batches == 0
+        if now:
+            self._evaluations_due = due
+        # Lightning validates after each batch whose count is a multiple of this.
+        trainer.val_check_batch = 1 if now else NEVER
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the episodes of the evaluation before."""
+        self._judged = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Judge the reward model's prediction for one episode."""
+        self._judged.append(judge(batch, outputs))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures of the whole evaluation."""
+        metrics = {f"evaluate/{name}": value for name, value in summarize(self._judged).items()}
+        module: Any = pl_module
+        pl_module.log_dict({**metrics, "step": module.clock()})
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the schedule's position."""
+        return {"evaluations_due": self._evaluations_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the schedule's position."""
+        self._evaluations_due = state_dict["evaluations_due"]
+
+
+class EvaluationEpisodes:
+    """Plays one episode after another, as Lightning asks for them."""
+
+    def __init__(self, evaluate: Evaluate, module: Any) -> None:
+        self._evaluate = evaluate
+        self._module = module
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return self._evaluate.episodes
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        """Play the episodes on their seeds."""
+        envs = self._evaluate.env.make_vector(1)
+        rollout = Rollout(envs)
+        for episode in range(len(self)):
+            rollout.reset(self._evaluate.seed + episode)
+            yield self._play(rollout)
+        envs.close()
+
+    def _play(self, rollout: Rollout) -> TensorDict:
+        while True:
+            observation = rollout.observation.to(self._module.device)
+            action = self._module.agent.act(observation, explore=False)
+            for finished in rollout.step(action.cpu().numpy()):
+                return finished
+
+
+def judge(episode: TensorDict, predicted: Tensor) -> dict[str, float]:
+    """Figures of one episode, and of the rewards ``[T]`` predicted for its steps.
+
+    Correlations are left out where the prediction or the true reward is constant.
+    """
+    true = episode.get(keys.REWARD)
+    episode_return, length = float(episode.get(keys.EPISODE_RETURN)), len(true)
+    constant = torch.full_like(true, episode_return / length)
+    figures = {
+        "return": episode_return,
+        "length": float(length),
+        "predicted_return": float(predicted.sum()),
+        "reward_rmse": _rmse(predicted, true),
+        "reward_rmse_constant": _rmse(constant, true),
+    }
+    if keys.SUCCESS in episode.keys():
+        figures["success"] = float(episode.get(keys.SUCCESS))
+    if predicted.unique().numel() > 1 and true.unique().numel() > 1:
+        figures["reward_pearson"] = float(pearson_corrcoef(predicted.double(), true.double()))
+        figures["reward_spearman"] = float(spearman_corrcoef(predicted, true))
+    return figures
+
+
+def summarize(judged: list[dict[str, float]]) -> dict[str, float]:
+    """Figures of a whole evaluation, from those of its episodes."""
+
+    def column(name: str) -> np.ndarray[Any, Any]:
+        return np.array([figures[name] for figures in judged if name in figures])
+
+    returns, lengths, predicted = column("return"), column("length"), column("predicted_return")
+    # The constant per-step reward that comes nearest to all returns knows no step from another.
+    constant = returns.sum() / lengths.sum()
+    summary = {
+        "return_mean": returns.mean(),
+        "return_std": returns.std(),
+        "return_min": returns.min(),
+        "return_max": returns.max(),
+        "length_mean": lengths.mean(),
+        "return_error": np.abs(predicted - returns).mean(),
+        "return_error_constant": np.abs(constant * lengths - returns).mean(),
+    }
+    averaged = ("reward_rmse", "reward_rmse_constant", "reward_pearson", "reward_spearman", "success")
+    summary.update({name: column(name).mean() for name in averaged if len(column(name))})
+    return {name: float(value) for name, value in summary.items()}
+
+
+def _rmse(predicted: Tensor, true: Tensor) -> float:
+    return float((predicted - true).square().mean().sqrt())

@@ -1,0 +1,94 @@
+"""Pictures of a run: the learning curve, and what the reward model says of an episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rrd_lightning import keys
+
+
+class Plots(Callback):
+    """Draws a picture at each evaluation, into ``plots/`` of the run and to loggers that take it.
+
+    Left, the return of the evaluation episodes against environment steps, with their range; right,
+    the predicted and the true reward of each step of the last evaluation's first episode.
+    """
+
+    def __init__(self) -> None:
+        self._curve: list[list[float]] = []
+        self._returns: list[float] = []
+        self._episode: tuple[Tensor, Tensor] | None = None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start a new point of the curve."""
+        self._returns = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the episode's return, and the first episode's rewards."""
+        if batch_idx == 0:
+            self._episode = outputs.cpu(), batch.get(keys.REWARD).cpu()
+        self._returns.append(float(batch.get(keys.EPISODE_RETURN)))
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        if trainer.sanity_checking or self._episode is None:
+            return
+        steps = int(pl_module.env_steps)  # type: ignore[arg-type]
+        mean = sum(self._returns) / len(self._returns)
+        self._curve.append([steps, mean, min(self._returns), max(self._returns)])
+        figure = draw(self._curve, *self._episode)
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"evaluation-{steps:09d}.png"
+        figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("evaluation", figure, steps, close=False)
+            elif isinstance(logger, WandbLogger):
+                logger.log_image("evaluation", [str(path)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curve so far."""
+        return {"curve": self._curve}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the curve."""
+        self._curve = state_dict["curve"]
+
+
+def draw(curve: list[list[float]], predicted: Tensor, true: Tensor) -> Figure:
+    """Draw the picture.
+
+    Args:
+        curve: rows of environment steps, and mean, smallest and largest return of an evaluation.
+        predicted: ``[T]``, the rewards that the model gave to the steps of an episode.
+        true: ``[T]``, those that the environment gave.
+    """
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    returns, rewards = figure.subplots(1, 2)
+    steps, mean, low, high = zip(*curve, strict=True)
+    returns.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="range over episodes")
+    returns.plot(steps, mean, marker="o", markersize=3, label="mean")
+    returns.set(xlabel="environment steps", ylabel="episode return", title="Evaluation")
+    returns.legend(frameon=False)
+    rewards.plot(true.numpy(), linewidth=1, color="0.6", label="true (never seen in training)")
+    rewards.plot(predicted.numpy(), linewidth=1, color="C1", label="predicted")
+    rewards.set(xlabel="step of the episode", ylabel="reward per step", title="Reward of one episode")
+    rewards.legend(frameon=False)
+    return figure

@@ -1,0 +1,68 @@
+"""A progress bar in environment steps."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+SECONDS_BETWEEN_DRAWS = 0.5
+
+
+class EnvStepProgressBar(ProgressBar):
+    """Shows environment steps, the latest evaluated return and the updates per second.
+
+    Lightning's bars are drawn per batch and count batches. This one is looked at once per
+    iteration and drawn at most twice a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm[Any] | None = None
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Stay silent, as on every process but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        collect: Any = next((c for c in trainer.callbacks if hasattr(c, "total_env_steps")), None)  # type: ignore[attr-defined]
+        self._bar = tqdm(
+            total=collect.total_env_steps if collect else None,
+            unit=" env steps",
+            unit_scale=True,
+            dynamic_ncols=True,
+            mininterval=SECONDS_BETWEEN_DRAWS,
+            file=sys.stderr,
+            disable=not self._enabled,
+        )
+        self._first_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar if environment steps were made since it was drawn."""
+        bar = self._bar
+        if bar is None or pl_module.env_steps == bar.n:
+            return
+        if bar.update(pl_module.env_steps - bar.n):
+            elapsed = bar.format_dict["elapsed"]
+            postfix = {"updates/s": f"{(trainer.global_step - self._first_step) / max(elapsed, 1e-9):.0f}"}
+            evaluated = trainer.callback_metrics.get("evaluate/return_mean")
+            if evaluated is not None:
+                postfix = {"return": f"{float(evaluated):.1f}", **postfix}
+            bar.set_postfix(postfix, refresh=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

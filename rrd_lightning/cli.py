@@ -1,0 +1,155 @@
+"""The command line: ``rrd fit``, ``rrd validate`` and ``rrd test``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from rrd_lightning.callbacks import Collect, EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.data import ReplayDataModule
+from rrd_lightning.envs import Environment
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.module import RRDModule, read_checkpoint
+
+SECTIONS = ("model", "data", "env", "collect", "evaluate")
+TRAINER_DEFAULTS = {
+    "max_epochs": -1,  # collect.total_env_steps ends the run
+    "devices": 1,
+    "num_sanity_val_steps": 0,
+    "default_root_dir": "runs",
+    "enable_model_summary": False,
+}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the configuration beside the logs and, but for the trainer's part, into checkpoints."""
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration, from which `rrd test` builds the run again."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        checkpoint["config"] = {section: config[section] for section in SECTIONS}
+
+
+class RRDCLI(LightningCLI):
+    """LightningCLI with sections of their own for the environment, collection and evaluation."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer fit, validate and test."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] for name in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the sections, and tell the parts which environment they serve."""
+        parser.add_class_arguments(Environment, "env")
+        parser.add_lightning_class_args(Collect, "collect")
+        parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_argument("--wandb_project", type=str | None, help="Log to this Weights & Biases project too.")
+        parser.link_arguments("env", "collect.env", apply_on="instantiate")
+        parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
+        parser.link_arguments("env.observation_space", "model.observation_space", apply_on="instantiate")
+        parser.link_arguments("env.action_space", "model.action_space", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: `main` has put the checkpoint's under the user's."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the default loggers and callbacks."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = [
+            Plots(),
+            ModelCheckpoint(filename="last", enable_version_counter=False),
+            ModelCheckpoint(
+                filename="best",
+                monitor="evaluate/return_mean",
+                mode="max",
+                save_on_train_epoch_end=False,
+                enable_version_counter=False,
+            ),
+        ]
+        if config.enable_progress_bar is not False:
+            callbacks.append(EnvStepProgressBar())
+        self.trainer_defaults["callbacks"] = callbacks
+        if config.logger in (None, True):
+            kwargs["logger"] = self._loggers(config.default_root_dir)
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, root: str) -> list[Logger]:
+        """A new folder ``root/env-id/version_N`` for CSV and TensorBoard, never one that is there."""
+        name = self._get(self.config_init, "env").id.replace("/", "-")
+        csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
+        loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
+        if project := self._get(self.config_init, "wandb_project"):
+            loggers.append(WandbLogger(project=project, save_dir=csv.log_dir))
+        return loggers
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: the arguments; those of the process by default.
+    """
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    try:
+        RRDCLI(
+            RRDModule,
+            ReplayDataModule,
+            save_config_callback=SaveConfig,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=expand(list(sys.argv[1:] if args is None else args)),
+        )
+    except ParameterError as error:
+        sys.exit(f"error: {error}")
+
+
+def expand(args: list[str]) -> list[str]:
+    """Replace names of packaged configurations by paths, and put a checkpoint's configuration first.
+
+    What the user gives comes later, and so wins.
+
+    Raises:
+        ParameterError: if a configuration or a checkpoint is not there.
+    """
+    expanded: list[str] = []
+    checkpoint: list[str] = []
+    previous = ""
+    for arg in args:
+        option, equals, value = arg.partition("=")
+        if previous in {"--config", "-c"}:
+            arg = find_config(arg)
+        elif option == "--config" and equals:
+            arg = f"--config={find_config(value)}"
+        elif previous == "--ckpt_path" or (option == "--ckpt_path" and equals):
+            checkpoint = ["--config", yaml.safe_dump(read_checkpoint(value if equals else arg)["config"])]
+        expanded.append(arg)
+        previous = arg
+    return expanded[:1] + checkpoint + expanded[1:]
+
+
+def find_config(name: str) -> str:
+    """Return the path of a configuration: a file, or one that is packaged, by its name.
+
+    Raises:
+        ParameterError: if there is neither; the message lists the packaged ones.
+    """
+    if Path(name).is_file():
+        return name
+    packaged = {Path(str(path)).stem: str(path) for path in files("rrd_lightning.configs").iterdir()}
+    if name not in packaged:
+        names = ", ".join(sorted(stem for stem, path in packaged.items() if path.endswith(".yaml")))
+        raise ParameterError("config", name, f"is neither a file nor a packaged configuration ({names})")
+    return packaged[name]

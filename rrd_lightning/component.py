@@ -1,0 +1,62 @@
+"""What agents and decompositions have in common: a configuration, and groups of parameters."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any, Self
+
+from torch import nn
+
+from rrd_lightning.errors import ParameterError
+
+
+class Component(nn.Module):
+    """A module that remembers how it was configured, so that a checkpoint can build it again.
+
+    Its constructor takes the observation space, the action space, and keyword arguments that are
+    plain numbers, strings, and lists of these.
+    """
+
+    init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        component = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(component, *args, **kwargs)
+        bound.apply_defaults()
+        # Without self, the observation space and the action space, which the module keeps.
+        init_args = {key: _plain(value) for key, value in list(bound.arguments.items())[3:]}
+        object.__setattr__(component, "init_args", init_args)
+        return component
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups: ``name``, ``params``, ``lr`` and any other option of Adam."""
+        return []
+
+    def configuration(self) -> dict[str, Any]:
+        """The class path and arguments from which `build` makes a component like this one."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "init_args": self.init_args,
+        }
+
+    @classmethod
+    def build(cls, configuration: dict[str, Any], observation_space: Any, action_space: Any) -> Self:
+        """Make a component from what `configuration` returned.
+
+        Raises:
+            ParameterError: if the class path does not name a subclass of this class.
+        """
+        class_path = configuration["class_path"]
+        module, _, name = class_path.rpartition(".")
+        try:
+            component_class = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            component_class = None
+        if not (isinstance(component_class, type) and issubclass(component_class, cls)):
+            raise ParameterError("class_path", class_path, f"must name a subclass of {cls.__qualname__}")
+        return component_class(observation_space, action_space, **configuration["init_args"])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

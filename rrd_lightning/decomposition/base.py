@@ -1,0 +1,32 @@
+"""What the training loop asks of a decomposition."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from gymnasium import Space
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rrd_lightning.component import Component
+
+
+class Decomposition(Component):
+    """Turns episodic returns into per-step rewards. It knows nothing of agents.
+
+    Args:
+        observation_space: of a single environment.
+        action_space: of a single environment.
+    """
+
+    def __init__(self, observation_space: Space, action_space: Space) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def reward(self, transitions: TensorDictBase) -> Tensor:
+        """Return the agent's reward of each transition, ``[batch]``."""
+
+    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar to minimise and detached scalars to log. Nothing is learned by default."""
+        return torch.zeros((), device=subsequences.device), {}

@@ -1,0 +1,151 @@
+"""Randomized return decomposition: a reward model learned from a few steps of each episode.
+
+Ren et al., "Learning Long-Term Reward Redistribution via Randomized Return Decomposition",
+ICLR 2022, arXiv 2111.13485.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from gymnasium import Space, spaces
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rrd_lightning import keys
+from rrd_lightning.decomposition.base import Decomposition
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.networks import MLP
+
+Scale = Literal["per_step", "episode"]
+
+
+def rrd_loss(
+    predicted_reward: Tensor,
+    episode_return: Tensor,
+    episode_length: Tensor,
+    *,
+    bias_correction: bool = False,
+    with_replacement: bool | Tensor = True,
+    scale: Scale = "per_step",
+) -> Tensor:
+    r"""The loss of randomized return decomposition (equation 6 of the paper).
+
+    With :math:`K` predictions :math:`p_{ij}` for steps of an episode of length :math:`T_i` and
+    return :math:`R_i`, on the per-step scale
+
+    .. math:: L = \frac{1}{N} \sum_i \Big(\frac{1}{K} \sum_j p_{ij} - \frac{R_i}{T_i}\Big)^2,
+
+    and on the episode scale each term times :math:`T_i^2`. The bias correction (RRD-L(RD),
+    section 4.2) subtracts :math:`S_i^2 c_i / K`, the variance that drawing adds to the square:
+    :math:`S_i^2` is the unbiased variance of :math:`p_{i1} \dots p_{iK}`, and :math:`c_i` is 1
+    for draws with replacement, :math:`1 - K / T_i` without, and 0 for :math:`T_i = 1`. In
+    expectation the corrected loss is the least-squares loss over whole episodes.
+
+    Args:
+        predicted_reward: ``[N, K]``.
+        episode_return: ``[N]``.
+        episode_length: ``[N]``, in steps.
+        bias_correction: subtract the variance of the draw.
+        with_replacement: how the steps were drawn, for all episodes or for each ``[N]``. Draws of
+            more steps than the episode has count as made with replacement.
+        scale: ``"per_step"`` compares rewards, ``"episode"`` returns.
+
+    Returns:
+        The scalar loss. With the correction it may be negative.
+
+    Raises:
+        ParameterError: if the correction is asked for with a single step per subsequence, which
+            has no variance.
+    """
+    length = episode_length.to(predicted_reward.dtype)
+    sample_size = predicted_reward.shape[-1]
+    loss = (predicted_reward.mean(-1) - episode_return / length).square()
+    if bias_correction:
+        if sample_size < 2:
+            raise ParameterError("rrd_sample_size", sample_size, "must be at least 2 for the bias correction")
+        coefficient = _draw_coefficient(length, sample_size, with_replacement)
+        loss = loss - predicted_reward.var(-1) * coefficient / sample_size
+    if scale == "episode":
+        loss = loss * length.square()
+    return loss.mean()
+
+
+def _draw_coefficient(length: Tensor, sample_size: int, with_replacement: bool | Tensor) -> Tensor:
+    """c_i: the share of the variance of independent draws that the draw has, ``[N]``."""
+    independent = (length < sample_size) | torch.as_tensor(with_replacement, device=length.device)
+    return torch.where(independent, 1.0, 1.0 - sample_size / length) * (length > 1)
+
+
+class RRD(Decomposition):
+    """A reward model r̂(s, a, s') trained by `rrd_loss`, for vector observations.
+
+    The network sees [s, a, s - s'].
+
+    Args:
+        observation_space: a vector.
+        action_space: a vector.
+        hidden_sizes: widths of the hidden layers.
+        learning_rate: Adam's.
+        bias_correction: remove the sampling variance from the loss (RRD-L(RD)).
+        scale: of the loss, ``"per_step"`` or ``"episode"``. The latter weighs long episodes more
+            and is larger by T²: 10⁶ times at T = 1000.
+
+    Raises:
+        ParameterError: if a space is not a vector, or the scale is unknown.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        learning_rate: float = 3e-4,
+        bias_correction: bool = False,
+        scale: Scale = "per_step",
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        for name, space in (("observation_space", observation_space), ("action_space", action_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise ParameterError(name, space, "RRD's reward network serves vectors (a one-dimensional Box)")
+        if scale not in {"per_step", "episode"}:
+            raise ParameterError("decomposition.scale", scale, "must be 'per_step' or 'episode'")
+        assert observation_space.shape is not None and action_space.shape is not None
+        inputs = 2 * observation_space.shape[0] + action_space.shape[0]
+        self.network = MLP([inputs, *hidden_sizes, 1])
+        self.learning_rate = learning_rate
+        self.bias_correction = bias_correction
+        self.scale: Scale = scale
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group, ``reward``."""
+        return [{"name": "reward", "params": list(self.network.parameters()), "lr": self.learning_rate}]
+
+    def reward(self, transitions: TensorDictBase) -> Tensor:
+        """Predict the reward of each step, for any batch shape."""
+        observation = transitions.get(keys.OBSERVATION)
+        change = observation - transitions.get(keys.NEXT_OBSERVATION)
+        inputs = torch.cat([observation, transitions.get(keys.ACTION), change], -1)
+        reward: Tensor = self.network(inputs).squeeze(-1)
+        return reward
+
+    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare the mean prediction over each subsequence with its episode's mean reward R / T."""
+        predicted = self.reward(subsequences)
+        loss = rrd_loss(
+            predicted,
+            subsequences.get(keys.EPISODE_RETURN),
+            subsequences.get(keys.EPISODE_LENGTH),
+            bias_correction=self.bias_correction,
+            with_replacement=subsequences.get(keys.WITH_REPLACEMENT),
+            scale=self.scale,
+        )
+        detached = predicted.detach()
+        return loss, {
+            "loss/reward": loss.detach(),
+            "reward/predicted_mean": detached.mean(),
+            "reward/predicted_std": detached.std(),
+        }

@@ -1,0 +1,25 @@
+"""The bounds between which a decomposition is judged. They learn nothing."""
+
+from __future__ import annotations
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rrd_lightning import keys
+from rrd_lightning.decomposition.base import Decomposition
+
+
+class EnvironmentReward(Decomposition):
+    """The environment's own per-step reward, which the others never see: the upper bound."""
+
+    def reward(self, transitions: TensorDictBase) -> Tensor:
+        """Return the true reward of each transition, ``[batch]``."""
+        return transitions.get(keys.REWARD)
+
+
+class EpisodicReward(Decomposition):
+    """Zero until an episode's last step, then its return: the lower bound, no decomposition."""
+
+    def reward(self, transitions: TensorDictBase) -> Tensor:
+        """Return R at last steps and 0 elsewhere, ``[batch]``."""
+        return transitions.get(keys.EPISODE_RETURN) * transitions.get(keys.DONE)

@@ -1,0 +1,106 @@
+"""Which environment: an id and its options, and how to make one or many of it."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import Env, Space, spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import RescaleAction, TransformObservation
+
+from rrd_lightning.envs.episodic import EpisodicFeedback
+from rrd_lightning.errors import ParameterError, require_positive
+
+Vectorization = Literal["sync", "async"]
+
+
+class Environment:
+    """A Gymnasium environment by its id, prepared for episode-level feedback.
+
+    Continuous actions are in [-1, 1] and scaled to the environment's bounds, float64 observations
+    become float32, and the reward is withheld until the episode ends (`EpisodicFeedback`).
+
+    Args:
+        id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module
+            that registers it first.
+        max_episode_steps: time limit, in steps; the environment's own by default.
+        kwargs: passed to the environment's constructor.
+
+    Raises:
+        ParameterError: if no environment has the id, or it cannot be made.
+    """
+
+    def __init__(
+        self, id: str, max_episode_steps: int | None = None, kwargs: dict[str, Any] | None = None
+    ) -> None:
+        if max_episode_steps is not None:
+            require_positive(max_episode_steps=max_episode_steps)
+        spec = _find_spec(id)
+        self.id = spec.id
+        self.kwargs = kwargs or {}
+        self.max_episode_steps = max_episode_steps or spec.max_episode_steps
+
+    def make(self, **kwargs: Any) -> Env[Any, Any]:
+        """Make one environment; arguments such as ``render_mode`` go to its constructor."""
+        try:
+            env = gymnasium.make(
+                self.id, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
+            )
+        except (TypeError, gymnasium.error.Error, ImportError) as error:
+            raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
+        if isinstance(env.action_space, spaces.Box) and env.action_space.is_bounded():
+            env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+        return EpisodicFeedback(_single_precision(env))
+
+    def make_vector(self, num_envs: int, vectorization: Vectorization = "sync") -> VectorEnv[Any, Any, Any]:
+        """Make several, stepped together; an ended episode restarts within the same step."""
+        vector_class = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
+        return vector_class([self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    @cached_property
+    def _spaces(self) -> tuple[Space[Any], Space[Any]]:
+        env = self.make()
+        spaces_of_one = env.observation_space, env.action_space
+        env.close()
+        return spaces_of_one
+
+    @property
+    def observation_space(self) -> Space[Any]:
+        """Of one environment."""
+        return self._spaces[0]
+
+    @property
+    def action_space(self) -> Space[Any]:
+        """Of one environment."""
+        return self._spaces[1]
+
+
+def _single_precision(env: Env[Any, Any]) -> Env[Any, Any]:
+    """Let float64 observations become float32, the precision of the networks."""
+    space = env.observation_space
+    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
+        return env
+    # Gymnasium's DtypeObservation warns of the cast of the bounds.
+    single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    return TransformObservation(env, lambda observation: observation.astype(np.float32), single)
+
+
+def _find_spec(id: str) -> EnvSpec:
+    module, colon, name = id.rpartition(":")
+    try:
+        if colon:
+            import_module(module)
+        return gymnasium.spec(name)
+    except ImportError as error:
+        raise ParameterError("env.id", id, f"the module before the colon cannot be imported: {error}") from error
+    except gymnasium.error.Error as error:
+        known = {known.lower(): known for known in gymnasium.registry}
+        near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+        hint = f"near matches: {', '.join(known[match] for match in near)}" if near else "no id is near it"
+        raise ParameterError("env.id", id, f"is not a registered environment; {hint}") from error

@@ -1,0 +1,36 @@
+"""The names under which tensors travel: one table for replay, decompositions and agents.
+
+Shapes leave out the batch dimensions: ``[batch_size]`` for transitions, ``[num_subsequences,
+rrd_sample_size]`` for subsequences.
+
+================== ============================ ========= =========================================
+key                shape                        dtype     meaning
+================== ============================ ========= =========================================
+OBSERVATION        the space's (may be nested)  space's   s_t, in the environment's units
+NEXT_OBSERVATION   the space's (may be nested)  space's   s_{t+1}, also at an episode's last step
+ACTION             the space's                  space's   a_t; continuous actions lie in [-1, 1]
+REWARD             []                           float32   the true r_t: never reaches a loss, except
+                                                          through the yardstick EnvironmentReward
+TERMINATED         []                           bool      the task ended here: do not bootstrap
+DONE               []                           bool      last stored step (terminated or truncated)
+EPISODE_RETURN     [], one per episode          float32   R, the number that the episode was given
+EPISODE_LENGTH     [], one per episode          int64     T, in environment steps
+SUCCESS            [], one per episode          bool      the task succeeded, where the environment
+                                                          reports it; not stored in the replay
+WITH_REPLACEMENT   [], one per subsequence      bool      how the steps of the subsequence were drawn
+================== ============================ ========= =========================================
+"""
+
+OBSERVATION = "observation"
+NEXT_OBSERVATION = "next_observation"
+ACTION = "action"
+REWARD = "reward"
+TERMINATED = "terminated"
+DONE = "done"
+EPISODE_RETURN = "episode_return"
+EPISODE_LENGTH = "episode_length"
+SUCCESS = "success"
+WITH_REPLACEMENT = "with_replacement"
+
+TRANSITIONS = "transitions"
+SUBSEQUENCES = "subsequences"

@@ -1,0 +1,119 @@
+"""What the batches and the replay take, before any of it is allocated."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from gymnasium import Space, spaces
+
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.replay.buffer import ring_size
+
+# Of a transition: true reward, done, terminated, episode return, episode length.
+TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
+# Of a subsequence: episode return, episode length, with replacement.
+SUBSEQUENCE_FACTS = 4 + 8 + 1
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of a run, from the shapes and dtypes of its spaces.
+
+    Args:
+        observation_space: of a single environment.
+        action_space: of a single environment.
+        train_batches: batches per iteration.
+        batch_size: transitions per batch.
+        num_subsequences: subsequences per batch.
+        rrd_sample_size: steps per subsequence.
+        capacity: transitions in the replay.
+    """
+
+    observation_space: Space[Any]
+    action_space: Space[Any]
+    train_batches: int
+    batch_size: int
+    num_subsequences: int
+    rrd_sample_size: int
+    capacity: int
+
+    @property
+    def step(self) -> int:
+        """Bytes of a step in a batch: observation, next observation, action."""
+        return 2 * space_bytes(self.observation_space) + space_bytes(self.action_space)
+
+    @property
+    def transitions(self) -> int:
+        """Bytes of a batch's transitions."""
+        return self.batch_size * (self.step + TRANSITION_FACTS)
+
+    @property
+    def subsequences(self) -> int:
+        """Bytes of a batch's subsequences."""
+        return self.num_subsequences * (self.rrd_sample_size * self.step + SUBSEQUENCE_FACTS)
+
+    @property
+    def record(self) -> int:
+        """Bytes of a stored step: observation, action, true reward."""
+        return space_bytes(self.observation_space) + space_bytes(self.action_space) + 4
+
+    @property
+    def replay(self) -> int:
+        """Bytes of the full replay."""
+        return ring_size(self.capacity) * self.record
+
+    def __str__(self) -> str:
+        """The seed's "Memory Considerations", with this run's numbers."""
+        batch = self.transitions + self.subsequences
+        return "\n".join(
+            [
+                f"Paired batch: {human(batch)}",
+                f"  {self.batch_size} transitions: {human(self.transitions)}",
+                f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: "
+                f"{human(self.subsequences)}",
+                f"Iteration of {self.train_batches} batches: {human(self.train_batches * batch)}",
+                f"Full replay of {self.capacity:,} transitions: {human(self.replay)}",
+            ]
+        )
+
+    def check(self, storage: str, scratch_dir: str | None) -> None:
+        """Make sure that the full replay fits.
+
+        Raises:
+            ParameterError: if it does not, naming the capacity that would.
+        """
+        if storage == "memory":
+            place, free = "free memory", psutil.virtual_memory().available
+        else:
+            folder = scratch_dir or tempfile.gettempdir()
+            place, free = f"free disk space of {folder}", shutil.disk_usage(folder).free
+        if self.replay > free:
+            fitting = math.floor(free / self.record / 1.05 / 1000) * 1000
+            raise ParameterError(
+                "data.capacity",
+                self.capacity,
+                f"the full replay takes {human(self.replay)}, the {place} is {human(free)}: "
+                f"a capacity of {fitting} fits",
+            )
+
+
+def space_bytes(space: Space[Any]) -> int:
+    """Bytes of one element of a space, as the replay stores it."""
+    if isinstance(space, spaces.Dict):
+        return sum(space_bytes(part) for part in space.spaces.values())
+    return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
+
+
+def human(count: float) -> str:
+    """Bytes in decimal units: 1 MB is 10⁶ bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,184 @@
+"""The LightningModule: reward model and agent, trained together by manual optimization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from gymnasium import Space
+from lightning.pytorch import LightningModule
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from rrd_lightning import keys
+from rrd_lightning.agents import SAC, Agent
+from rrd_lightning.decomposition import RRD, Decomposition
+from rrd_lightning.envs import space_from_dict, space_to_dict
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.replay import episode_transitions
+
+AgentFactory = Callable[[Space, Space], Agent]
+DecompositionFactory = Callable[[Space, Space], Decomposition]
+
+
+class RRDModule(LightningModule):
+    """Learns a per-step reward from episodic returns, and a policy from that reward.
+
+    Each training step is one update: the decomposition's loss on the subsequences, the agent's
+    losses on the transitions with the reward that the decomposition gave them before the update,
+    one backward pass over the sum, one optimizer step.
+
+    Args:
+        observation_space: of a single environment.
+        action_space: of a single environment.
+        agent: makes the agent from the two spaces: an `Agent` class, or a ``functools.partial`` of
+            one with other arguments.
+        decomposition: makes the decomposition from the two spaces, likewise.
+        train_policy: train the agent too; otherwise the reward model alone.
+        gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
+
+    Attributes:
+        env_steps: environment steps of the run so far, in all processes: the metrics' x axis.
+
+    Raises:
+        ParameterError: if a part cannot serve the spaces, or a parameter group does not exist.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        agent: AgentFactory = SAC,
+        decomposition: DecompositionFactory = RRD,
+        train_policy: bool = True,
+        gradient_clip: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.agent = agent(observation_space, action_space)
+        self.decomposition = decomposition(observation_space, action_space)
+        self.train_policy = train_policy
+        self.gradient_clip = gradient_clip or {}
+        self.env_steps = 0
+        if not train_policy:
+            self.agent.requires_grad_(False)
+        names = [group["name"] for group in self._parameter_groups()]
+        if not names:
+            raise ParameterError("train_policy", train_policy, "without it this decomposition learns nothing")
+        for name in self.gradient_clip:
+            if name not in names:
+                raise ParameterError("gradient_clip", name, f"must be one of the groups {names}")
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups = self.decomposition.parameter_groups()
+        return groups + self.agent.parameter_groups() if self.train_policy else groups
+
+    def configure_optimizers(self) -> Optimizer:
+        """One Adam with a group per part, so that global_step is the number of updates."""
+        return Adam(self._parameter_groups(), fused=True)
+
+    def training_step(self, batch: TensorDictBase, batch_idx: int) -> None:
+        """Make one update from a paired batch."""
+        optimizer: Any = self.optimizers()
+        loss, metrics = self.losses(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        for group in optimizer.param_groups:
+            if limit := self.gradient_clip.get(group["name"]):
+                torch.nn.utils.clip_grad_norm_(group["params"], limit)
+        optimizer.step()
+        if self.train_policy:
+            self.agent.update_targets()
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            self.log_dict({**metrics, "step": self.clock()})
+
+    def losses(self, batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of all losses of a paired batch, and detached scalars to log."""
+        loss, metrics = self.decomposition.loss(batch.get(keys.SUBSEQUENCES))
+        if not self.train_policy:
+            return loss, metrics
+        transitions = batch.get(keys.TRANSITIONS)
+        with torch.no_grad():
+            reward = self.decomposition.reward(transitions)
+        agent_loss, agent_metrics = self.agent.losses(transitions, reward)
+        return loss + agent_loss, {**metrics, **agent_metrics, "reward/agent_mean": reward.mean()}
+
+    def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
+        """Predict the reward of each step of a finished episode, ``[T]``."""
+        return self.decomposition.reward(episode_transitions(episode))
+
+    def test_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
+        """Predict the reward of each step of a finished episode, ``[T]``."""
+        return self.validation_step(episode, batch_idx)
+
+    def clock(self) -> Tensor:
+        """The x axis of metrics: environment steps. In double precision, exact beyond 2²⁴."""
+        return torch.tensor(self.env_steps, dtype=torch.float64)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `load_from_checkpoint` needs to build the module again, and the clock."""
+        checkpoint["env_steps"] = self.env_steps
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
+            "observation_space": space_to_dict(self.observation_space),
+            "action_space": space_to_dict(self.action_space),
+            "agent": self.agent.configuration(),
+            "decomposition": self.decomposition.configuration(),
+            "train_policy": self.train_policy,
+            "gradient_clip": self.gradient_clip,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the clock."""
+        self.env_steps = checkpoint["env_steps"]
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu"
+    ) -> Self:
+        """Build the trained module, in evaluation mode; no environment needs to be installed.
+
+        Args:
+            checkpoint_path: a checkpoint of this package.
+            map_location: device to load to.
+
+        Raises:
+            ParameterError: if the file is not there, damaged, or not such a checkpoint.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        saved = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]
+        module = cls(
+            space_from_dict(saved["observation_space"]),
+            space_from_dict(saved["action_space"]),
+            partial(Agent.build, saved["agent"]),
+            partial(Decomposition.build, saved["decomposition"]),
+            saved["train_policy"],
+            saved["gradient_clip"],
+        )
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+        return module.to(map_location).eval()
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this package, without unpickling anything but tensors and plain data.
+
+    Raises:
+        ParameterError: if the file is not there, damaged, or not such a checkpoint.
+    """
+    if not Path(path).is_file():
+        raise ParameterError("ckpt_path", str(path), "there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        # torch.load raises anything from RuntimeError to UnicodeDecodeError on a damaged file.
+        reason = str(error).partition("\n")[0]
+        raise ParameterError("ckpt_path", str(path), f"is damaged or not a checkpoint ({reason})") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "env_steps"} <= checkpoint.keys():
+        raise ParameterError("ckpt_path", str(path), "is not a checkpoint of rrd_lightning")
+    return checkpoint

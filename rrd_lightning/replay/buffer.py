@@ -1,0 +1,213 @@
+"""The episode replay: a TorchRL buffer that admits finished episodes and yields paired batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data.replay_buffers.writers import RoundRobinWriter
+
+from rrd_lightning import keys
+from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.replay.sampler import Draw, PairedSampler
+
+Nested = Tensor | TensorDictBase
+
+
+def ring_size(capacity: int) -> int:
+    """Records that hold `capacity` transitions: each episode takes one more, its last observation.
+
+    A twentieth on top is room for episodes of 20 steps in the mean; shorter ones leave the ring a
+    little earlier than the capacity alone asks. Small rings have room for any length.
+    """
+    return capacity + min(capacity, max(64, capacity // 20))
+
+
+class EpisodeReplay(TensorDictReplayBuffer):
+    """A ring of finished episodes in which each observation is stored once.
+
+    An episode of T steps takes T + 1 records of (observation, action, true reward) in a row: the
+    next observation of step t is the observation of record t + 1, and the last record holds an
+    observation alone. `add_episode` is the only way in, `sample` draws a paired batch. When the
+    ring is full the oldest whole episodes leave.
+
+    Args:
+        capacity: transitions that the replay holds at most.
+        sampler: draws the steps of each batch.
+        storage: ``"memory"``, or ``"memmap"`` for files on disk.
+        scratch_dir: folder of the files; a temporary one by default.
+
+    Raises:
+        ParameterError: if the capacity or the storage is not valid.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        sampler: PairedSampler,
+        storage: str = "memory",
+        scratch_dir: str | None = None,
+    ) -> None:
+        require_positive(capacity=capacity)
+        if storage not in {"memory", "memmap"}:
+            raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
+        records = ring_size(capacity)
+        super().__init__(
+            storage=LazyTensorStorage(records)
+            if storage == "memory"
+            else LazyMemmapStorage(records, scratch_dir=scratch_dir),
+            sampler=sampler,
+            # TorchRL's default writer would store an index beside every record.
+            writer=RoundRobinWriter(),
+            batch_size=sampler.batch_size,
+        )
+        self.capacity = capacity
+        self.episodes = sampler.table
+        self._paired_sampler = sampler
+        self._records = records
+        self._used_records = 0
+        self._next_record = 0
+        self._stored: TensorDictBase = TensorDict({}, [])
+
+    def __len__(self) -> int:
+        """The number of stored transitions."""
+        return self.episodes.transitions
+
+    def add(self, data: Any) -> int:
+        """Refuse single records: a batch must never see an unfinished episode."""
+        raise TypeError("the replay admits finished episodes only: call add_episode")
+
+    def extend(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Refuse loose records: a batch must never see an unfinished episode."""
+        raise TypeError("the replay admits finished episodes only: call add_episode")
+
+    def add_episode(self, episode: TensorDictBase) -> None:
+        """Store a finished episode, in place of the oldest ones where there is no room.
+
+        Args:
+            episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
+                (the true ones), ``episode_return`` and ``terminated`` ``[]``.
+
+        Raises:
+            ParameterError: if the episode has no step, is longer than the capacity, has parts of
+                different lengths, or holds a number that is not finite.
+        """
+        length = self._check(episode)
+        while self.episodes.transitions + length > self.capacity or (
+            self._used_records + length + 1 > self._records
+        ):
+            self._used_records -= self.episodes.pop_oldest() + 1
+        records = TensorDict(
+            {
+                keys.OBSERVATION: episode.get(keys.OBSERVATION),
+                keys.ACTION: _one_more(episode.get(keys.ACTION)),
+                keys.REWARD: _one_more(episode.get(keys.REWARD)),
+            },
+            [length + 1],
+        )
+        super().extend(records)
+        self._stored = self.storage[:]
+        self.episodes.append(
+            start=self._next_record,
+            length=length,
+            episode_return=float(episode.get(keys.EPISODE_RETURN)),
+            terminated=bool(episode.get(keys.TERMINATED)),
+        )
+        self._used_records += length + 1
+        self._next_record = (self._next_record + length + 1) % self._records
+
+    def sample(self, *args: Any, **kwargs: Any) -> TensorDict:
+        """Draw a paired batch.
+
+        Returns:
+            ``transitions`` of batch size ``[batch_size]`` and ``subsequences`` of batch size
+            ``[num_subsequences]`` whose steps are the second dimension of observation, action and
+            next observation, with the keys of `rrd_lightning.keys`. Every tensor is a copy.
+        """
+        index, draws = self._paired_sampler.sample(self.storage)
+        transitions, subsequences = draws["transitions"], draws["subsequences"]
+        steps = self._read(index)
+        count = len(transitions.step)
+        shape = subsequences.step.shape
+        return TensorDict(
+            {
+                keys.TRANSITIONS: TensorDict(
+                    {
+                        **{key: value[:count] for key, value in steps.items()},
+                        **self._facts(transitions.episode),
+                        **self._flags(transitions),
+                        keys.REWARD: self._stored.get(keys.REWARD).index_select(0, index[:count]),
+                    },
+                    [count],
+                ),
+                keys.SUBSEQUENCES: TensorDict(
+                    {
+                        **{key: _unflatten(value[count:], shape) for key, value in steps.items()},
+                        **self._facts(subsequences.episode[:, 0]),
+                        keys.WITH_REPLACEMENT: draws["with_replacement"],
+                    },
+                    [shape[0]],
+                ),
+            },
+            [],
+        )
+
+    def _read(self, index: Tensor) -> dict[str, Nested]:
+        """Gather the step at each ring position; the next observation lies one record further."""
+        index_and_next = torch.cat([index, (index + 1).remainder_(self._records)])
+        observations = _select(self._stored.get(keys.OBSERVATION), index_and_next)
+        return {
+            keys.OBSERVATION: observations[: len(index)],
+            keys.NEXT_OBSERVATION: observations[len(index) :],
+            keys.ACTION: _select(self._stored.get(keys.ACTION), index),
+        }
+
+    def _facts(self, episode: Tensor) -> dict[str, Tensor]:
+        return {
+            keys.EPISODE_RETURN: self.episodes["episode_return"][episode],
+            keys.EPISODE_LENGTH: self.episodes["length"][episode],
+        }
+
+    def _flags(self, transitions: Draw) -> dict[str, Tensor]:
+        done = transitions.step == self.episodes["length"][transitions.episode] - 1
+        return {
+            keys.DONE: done,
+            keys.TERMINATED: done & self.episodes["terminated"][transitions.episode],
+        }
+
+    def _check(self, episode: TensorDictBase) -> int:
+        """Return the length of a valid episode."""
+        length, rewards = len(episode.get(keys.ACTION)), len(episode.get(keys.REWARD))
+        observations = len(episode.get(keys.OBSERVATION))
+        if length == 0 or rewards != length or observations != length + 1:
+            raise ParameterError(
+                "episode",
+                {"observations": observations, "actions": length, "rewards": rewards},
+                "an episode of T >= 1 steps has T + 1 observations, T actions and T rewards",
+            )
+        if length > self.capacity:
+            raise ParameterError(
+                "capacity", self.capacity, f"must be at least the length of every episode, here {length} steps"
+            )
+        for key, value in episode.items(include_nested=True, leaves_only=True):
+            if value.is_floating_point() and not value.isfinite().all():
+                raise ParameterError("episode", key, "holds a number that is not finite")
+        return length
+
+
+def _select(stored: Nested, index: Tensor) -> Nested:
+    if isinstance(stored, Tensor):
+        return stored.index_select(0, index)
+    return TensorDict({key: _select(value, index) for key, value in stored.items()}, [len(index)])
+
+
+def _unflatten(flat: Nested, shape: torch.Size) -> Nested:
+    return flat.unflatten(0, shape) if isinstance(flat, Tensor) else flat.reshape(shape)
+
+
+def _one_more(steps: Tensor) -> Tensor:
+    """Lengthen ``[T, ...]`` to the T + 1 records of an episode."""
+    return torch.cat([steps, torch.zeros_like(steps[:1])])

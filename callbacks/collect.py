@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 
 from rrd_lightning import keys
+from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.seeding import derive_seed
@@ -67,16 +67,22 @@ class Collect(Callback):
         self.env_steps_per_iteration = env_steps_per_iteration
         self.warmup_steps = warmup_steps
         self.total_env_steps = total_env_steps
-        self.finished: list[dict[str, float]] = []
+        self._finished: list[dict[str, float]] = []
         self._seconds = 0.0
         self._steps = 0
         self._episodes = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check, before any work, that warm-up, batch, capacity and episodes fit each other."""
-        if stage != "fit":
-            return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit":
+            self.check(trainer.datamodule)
+
+    def check(self, data: ReplayDataModule) -> None:
+        """Make sure that warm-up, batch, capacity and the length of episodes fit each other.
+
+        Raises:
+            ParameterError: if they do not.
+        """
         if data.batch_size > self.warmup_steps:
             raise ParameterError(
                 "data.batch_size",
@@ -96,15 +102,15 @@ class Collect(Callback):
                 f"must be at least the {self.env.max_episode_steps} steps of an episode of {self.env.id}",
             )
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, and stand by for the data's call for more."""
-        self._random = np.random.default_rng(derive_seed("warm-up", trainer.global_rank))
         self._rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
+        self._rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
         self._rollout.reset(derive_seed("collect", trainer.global_rank))
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule
         data.refill = lambda: self._refill(trainer, pl_module, data)
 
-    def _refill(self, trainer: Trainer, module: Any, data: Any) -> None:
+    def _refill(self, trainer: Any, module: Any, data: Any) -> None:
         if trainer.global_step % data.train_batches:
             return
         start = time.perf_counter()
@@ -116,7 +122,7 @@ class Collect(Callback):
                     f"is spent while the replay holds {len(data.replay)} transitions of finished episodes, "
                     f"fewer than warmup_steps={self.warmup_steps}",
                 )
-            self._step(module, data, self._random_action)
+            self._step(module, data, self._rollout.envs.action_space.sample)
         for _ in range(self.env_steps_per_iteration // self.num_envs):
             self._step(module, data, lambda: self._explore(module))
         self._seconds += time.perf_counter() - start
@@ -126,14 +132,9 @@ class Collect(Callback):
             data.replay.add_episode(episode)
             self._episodes += 1
             length = len(episode.get(keys.ACTION))
-            self.finished.append({"return": float(episode.get(keys.EPISODE_RETURN)), "length": length})
+            self._finished.append({"return": float(episode.get(keys.EPISODE_RETURN)), "length": length})
         module.env_steps += self.num_envs
         self._steps += self.num_envs
-
-    def _random_action(self) -> np.ndarray[Any, Any]:
-        space = self._rollout.envs.action_space
-        space.seed(int(self._random.integers(2**31)))
-        return np.asarray(space.sample())
 
     def _explore(self, module: Any) -> np.ndarray[Any, Any]:
         observation = self._rollout.observation.to(module.device)
@@ -141,15 +142,14 @@ class Collect(Callback):
         return action
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the episodes collected since the last time, and end the run with its budget."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        module: Any = pl_module
-        if trainer.global_step % data.train_batches == 0 and module.env_steps >= self.total_env_steps:
+        data = trainer.datamodule
+        if trainer.global_step % data.train_batches == 0 and pl_module.env_steps >= self.total_env_steps:
             trainer.should_stop = True
         if trainer.global_step % trainer.log_every_n_steps == 0:
-            pl_module.log_dict({**self._statistics(data), "step": module.clock()})
+            pl_module.log_dict({**self._statistics(data), "step": pl_module.clock()})
 
     def _statistics(self, data: Any) -> dict[str, float]:
         statistics: dict[str, float] = {
@@ -159,15 +159,15 @@ class Collect(Callback):
         }
         if self._seconds:
             statistics["collect/env_steps_per_second"] = self._steps / self._seconds
-        if self.finished:
+        if self._finished:
             for name in ("return", "length"):
-                values = [episode[name] for episode in self.finished]
+                values = [episode[name] for episode in self._finished]
                 statistics[f"collect/{name}_mean"] = float(np.mean(values))
-        self.finished.clear()
+        self._finished.clear()
         self._seconds, self._steps = 0.0, 0
         return statistics
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the environments."""
         if rollout := self.__dict__.pop("_rollout", None):
             rollout.envs.close()

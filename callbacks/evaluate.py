@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from tensordict import TensorDict
 from torch import Tensor
 from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
@@ -46,31 +46,32 @@ class Evaluate(Callback):
         self._evaluations_due = 0
         self._judged: list[dict[str, float]] = []
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Make this callback's episodes the ones that Lightning validates and tests with."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        data.evaluation_episodes = EvaluationEpisodes(self, pl_module)
+        data, episodes = trainer.datamodule, EvaluationEpisodes(self, pl_module)
+        # Without this callback there is nothing to validate with, and Lightning must see that.
+        data.val_dataloader = data.test_dataloader = lambda: episodes
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let Lightning validate after this batch, if it ends an iteration and it is time."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         due = pl_module.env_steps // self.every_n_env_steps
-        now = due > self._evaluations_due and trainer.global_step % data.train_batches == 0
+        iteration_ends = trainer.global_step % trainer.datamodule.train_batches == 0
+        now = due > self._evaluations_due and iteration_ends
         if now:
             self._evaluations_due = due
         # Lightning validates after each batch whose count is a multiple of this.
         trainer.val_check_batch = 1 if now else NEVER
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Forget the episodes of the evaluation before."""
         self._judged = []
 
     def on_validation_batch_end(
         self,
-        trainer: Trainer,
-        pl_module: LightningModule,
+        trainer: Any,
+        pl_module: Any,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -79,11 +80,10 @@ class Evaluate(Callback):
         """Judge the reward model's prediction for one episode."""
         self._judged.append(judge(batch, outputs))
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the figures of the whole evaluation."""
         metrics = {f"evaluate/{name}": value for name, value in summarize(self._judged).items()}
-        module: Any = pl_module
-        pl_module.log_dict({**metrics, "step": module.clock()})
+        pl_module.log_dict({**metrics, "step": pl_module.clock()})
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
@@ -141,7 +141,7 @@ def judge(episode: TensorDict, predicted: Tensor) -> dict[str, float]:
         "reward_rmse": _rmse(predicted, true),
         "reward_rmse_constant": _rmse(constant, true),
     }
-    if keys.SUCCESS in episode.keys():
+    if keys.SUCCESS in episode:
         figures["success"] = float(episode.get(keys.SUCCESS))
     if predicted.unique().numel() > 1 and true.unique().numel() > 1:
         figures["reward_pearson"] = float(pearson_corrcoef(predicted.double(), true.double()))

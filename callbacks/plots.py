@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
@@ -26,14 +26,14 @@ class Plots(Callback):
         self._returns: list[float] = []
         self._episode: tuple[Tensor, Tensor] | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start a new point of the curve."""
         self._returns = []
 
     def on_validation_batch_end(
         self,
-        trainer: Trainer,
-        pl_module: LightningModule,
+        trainer: Any,
+        pl_module: Any,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -45,11 +45,11 @@ class Plots(Callback):
         self._returns.append(float(batch.get(keys.EPISODE_RETURN)))
 
     @rank_zero_only
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw."""
         if trainer.sanity_checking or self._episode is None:
             return
-        steps = int(pl_module.env_steps)  # type: ignore[arg-type]
+        steps = pl_module.env_steps
         mean = sum(self._returns) / len(self._returns)
         self._curve.append([steps, mean, min(self._returns), max(self._returns)])
         figure = draw(self._curve, *self._episode)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
+
+from rrd_lightning.callbacks.collect import Collect
 
 SECONDS_BETWEEN_DRAWS = 0.5
 
@@ -32,9 +33,9 @@ class EnvStepProgressBar(ProgressBar):
         """Show the bar."""
         self._enabled = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
-        collect: Any = next((c for c in trainer.callbacks if hasattr(c, "total_env_steps")), None)  # type: ignore[attr-defined]
+        collect = next((each for each in trainer.callbacks if isinstance(each, Collect)), None)
         self._bar = tqdm(
             total=collect.total_env_steps if collect else None,
             unit=" env steps",
@@ -47,21 +48,20 @@ class EnvStepProgressBar(ProgressBar):
         self._first_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar if environment steps were made since it was drawn."""
         bar = self._bar
         if bar is None or pl_module.env_steps == bar.n:
             return
-        if bar.update(pl_module.env_steps - bar.n):
-            elapsed = bar.format_dict["elapsed"]
-            postfix = {"updates/s": f"{(trainer.global_step - self._first_step) / max(elapsed, 1e-9):.0f}"}
-            evaluated = trainer.callback_metrics.get("evaluate/return_mean")
-            if evaluated is not None:
-                postfix = {"return": f"{float(evaluated):.1f}", **postfix}
-            bar.set_postfix(postfix, refresh=False)
+        seconds = max(bar.format_dict["elapsed"], 1e-9)
+        postfix = {"updates/s": f"{(trainer.global_step - self._first_step) / seconds:.0f}"}
+        if (evaluated := trainer.callback_metrics.get("evaluate/return_mean")) is not None:
+            postfix["return"] = f"{float(evaluated):.1f}"
+        bar.set_postfix(postfix, refresh=False)
+        bar.update(pl_module.env_steps - bar.n)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the bar, also after an error."""
         if self._bar is not None:
             self._bar.close()

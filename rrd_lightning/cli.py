@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -34,7 +35,9 @@ TRAINER_DEFAULTS = {
 class SaveConfig(SaveConfigCallback):
     """Writes the configuration beside the logs and, but for the trainer's part, into checkpoints."""
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the configuration, from which `rrd test` builds the run again."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         checkpoint["config"] = {section: config[section] for section in SECTIONS}
@@ -54,14 +57,24 @@ class RRDCLI(LightningCLI):
         parser.add_class_arguments(Environment, "env")
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
-        parser.add_argument("--wandb_project", type=str | None, help="Log to this Weights & Biases project too.")
+        parser.add_argument(
+            "--wandb_project", type=str | None, help="Log to this Weights & Biases project too."
+        )
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
         parser.link_arguments("env.observation_space", "model.observation_space", apply_on="instantiate")
         parser.link_arguments("env.action_space", "model.action_space", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, without LightningCLI's warning of arguments that are not the process's own."""
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: `main` has put the checkpoint's under the user's."""
+
+    def before_fit(self) -> None:
+        """Check what spans several sections, before loggers make folders."""
+        self._get(self.config_init, "collect").check(self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
@@ -101,6 +114,10 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the arguments; those of the process by default.
     """
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    # Lightning 2.6 asks torch 2.13 in a way that torch will drop; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # A run that goes on from a checkpoint has a folder of its own, and its own best.
+    warnings.filterwarnings("ignore", message="The dirpath has changed", category=UserWarning)
     try:
         RRDCLI(
             RRDModule,

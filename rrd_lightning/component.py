@@ -6,6 +6,7 @@ import inspect
 from importlib import import_module
 from typing import Any, Self
 
+from gymnasium import Space, spaces
 from torch import nn
 
 from rrd_lightning.errors import ParameterError
@@ -20,8 +21,10 @@ class Component(nn.Module):
 
     init_args: dict[str, Any]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102 - documented by the class
         component = super().__new__(cls)
+        if not (args or kwargs):
+            return component  # a copy, whose attributes come from the original
         bound = inspect.signature(cls.__init__).bind(component, *args, **kwargs)
         bound.apply_defaults()
         # Without self, the observation space and the action space, which the module keeps.
@@ -56,6 +59,18 @@ class Component(nn.Module):
         if not (isinstance(component_class, type) and issubclass(component_class, cls)):
             raise ParameterError("class_path", class_path, f"must name a subclass of {cls.__qualname__}")
         return component_class(observation_space, action_space, **configuration["init_args"])
+
+
+def vector_size(space: Space[Any], name: str, component: Component) -> int:
+    """Return the size of a space of vectors.
+
+    Raises:
+        ParameterError: if it is another space, with the name of the component that cannot serve it.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        kind = type(component).__name__
+        raise ParameterError(name, space, f"{kind} serves continuous vectors, a Box with one dimension")
+    return space.shape[0]
 
 
 def _plain(value: Any) -> Any:

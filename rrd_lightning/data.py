@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -62,12 +62,9 @@ class ReplayDataModule(LightningDataModule):
         self.capacity = capacity
         self.storage = storage
         self.scratch_dir = scratch_dir
-        self._sampler = sampler(
-            batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement, torch.Generator()
-        )
+        self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement, torch.Generator())
         self.replay = EpisodeReplay(capacity, self._sampler, storage, scratch_dir)
         self.refill: Callable[[], None] = _leave
-        self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -96,14 +93,6 @@ class ReplayDataModule(LightningDataModule):
         """Return one epoch's stream of paired batches."""
         return PairedBatches(self)
 
-    def val_dataloader(self) -> Iterable[TensorDict]:
-        """Return the finished episodes that a policy or a reward model is judged by."""
-        return self.evaluation_episodes
-
-    def test_dataloader(self) -> Iterable[TensorDict]:
-        """Return the same episodes as `val_dataloader`."""
-        return self.evaluation_episodes
-
 
 class PairedBatches:
     """One epoch of paired batches, drawn one by one, so that each sees the newest episodes.
@@ -123,18 +112,6 @@ class PairedBatches:
         for _ in range(len(self)):
             self._data.refill()
             yield self._data.replay.sample()
-
-
-class NoEpisodes:
-    """Nothing to be judged by."""
-
-    def __len__(self) -> int:
-        """No episode."""
-        return 0
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        """Yield nothing."""
-        return iter(())
 
 
 def _leave() -> None:

@@ -95,7 +95,8 @@ class RRDModule(LightningModule):
         optimizer.step()
         if self.train_policy:
             self.agent.update_targets()
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        trainer: Any = self.trainer
+        if self.global_step % trainer.log_every_n_steps == 0:
             self.log_dict({**metrics, "step": self.clock()})
 
     def losses(self, batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
@@ -134,7 +135,23 @@ class RRDModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the clock."""
+        """Restore the clock, and refuse weights of another model.
+
+        Raises:
+            ParameterError: naming the first parameter that differs.
+        """
+        saved, own = (
+            {name: tuple(value.shape) for name, value in state.items()}
+            for state in (checkpoint["state_dict"], self.state_dict())
+        )
+        for name in sorted(saved.keys() | own.keys()):
+            if saved.get(name) != own.get(name):
+                raise ParameterError(
+                    "ckpt_path",
+                    name,
+                    f"has shape {saved.get(name)} in the checkpoint and {own.get(name)} in the model: "
+                    "give the spaces, agent, decomposition and sizes that it was trained with",
+                )
         self.env_steps = checkpoint["env_steps"]
 
     @classmethod
@@ -160,8 +177,8 @@ class RRDModule(LightningModule):
             saved["train_policy"],
             saved["gradient_clip"],
         )
-        module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
         return module.to(map_location).eval()
 
 

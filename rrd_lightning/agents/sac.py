@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rrd_lightning import keys
 from rrd_lightning.agents.base import Agent
+from rrd_lightning.component import vector_size
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.networks import MLP, EnsembleMLP
 
@@ -64,7 +65,10 @@ class SAC(Agent):
         temperature_learning_rate: float = 3e-4,
     ) -> None:
         super().__init__(observation_space, action_space)
-        observations, actions = _vector_sizes(observation_space, action_space)
+        observations = vector_size(observation_space, "observation_space", self)
+        actions = vector_size(action_space, "action_space", self)
+        if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
+            raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
         require_positive(initial_temperature=initial_temperature)
         for name, share in (("gamma", gamma), ("polyak", polyak)):
             if not 0 <= share <= 1:
@@ -159,15 +163,3 @@ class SAC(Agent):
     def _value(critic: EnsembleMLP, observation: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
         values: Tensor = critic(torch.cat([observation, action], -1), frozen=frozen)
         return values.squeeze(-1)
-
-
-def _vector_sizes(observation_space: Space, action_space: Space) -> tuple[int, int]:
-    if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-        raise ParameterError("observation_space", observation_space, "SAC serves vectors (a one-dimensional Box)")
-    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
-        raise ParameterError(
-            "action_space", action_space, "SAC serves continuous actions (a one-dimensional Box)"
-        )
-    if not action_space.is_bounded():
-        raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
-    return observation_space.shape[0], action_space.shape[0]

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
+from rrd_lightning.component import vector_size
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import MLP
@@ -108,13 +109,11 @@ class RRD(Decomposition):
         scale: Scale = "per_step",
     ) -> None:
         super().__init__(observation_space, action_space)
-        for name, space in (("observation_space", observation_space), ("action_space", action_space)):
-            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise ParameterError(name, space, "RRD's reward network serves vectors (a one-dimensional Box)")
         if scale not in {"per_step", "episode"}:
             raise ParameterError("decomposition.scale", scale, "must be 'per_step' or 'episode'")
-        assert observation_space.shape is not None and action_space.shape is not None
-        inputs = 2 * observation_space.shape[0] + action_space.shape[0]
+        inputs = 2 * vector_size(observation_space, "observation_space", self) + vector_size(
+            action_space, "action_space", self
+        )
         self.network = MLP([inputs, *hidden_sizes, 1])
         self.learning_rate = learning_rate
         self.bias_correction = bias_correction

@@ -43,6 +43,7 @@ class Environment:
             require_positive(max_episode_steps=max_episode_steps)
         spec = _find_spec(id)
         self.id = spec.id
+        self._spec = spec  # known here; a worker process may not know the id
         self.kwargs = kwargs or {}
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps
 
@@ -50,7 +51,7 @@ class Environment:
         """Make one environment; arguments such as ``render_mode`` go to its constructor."""
         try:
             env = gymnasium.make(
-                self.id, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
+                self._spec, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
             )
         except (TypeError, gymnasium.error.Error, ImportError) as error:
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
@@ -98,7 +99,9 @@ def _find_spec(id: str) -> EnvSpec:
             import_module(module)
         return gymnasium.spec(name)
     except ImportError as error:
-        raise ParameterError("env.id", id, f"the module before the colon cannot be imported: {error}") from error
+        raise ParameterError(
+            "env.id", id, f"the module before the colon cannot be imported: {error}"
+        ) from error
     except gymnasium.error.Error as error:
         known = {known.lower(): known for known in gymnasium.registry}
         near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,9 @@ class Rollout:
         self._observation: Observation = None
         self._partial: list[PartialEpisode] = []
 
-    def reset(self, seed: int | Sequence[int]) -> None:
-        """Start an episode in every environment, from one seed each or from successive ones."""
-        self._observation, _ = self.envs.reset(seed=seed if isinstance(seed, int) else list(seed))
+    def reset(self, seed: int) -> None:
+        """Start an episode in every environment, from successive seeds."""
+        self._observation, _ = self.envs.reset(seed=seed)
         self._partial = [PartialEpisode(_row(self._observation, env)) for env in range(self.envs.num_envs)]
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -14,7 +14,7 @@ from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.replay.sampler import Draw, PairedSampler
 
-Nested = Tensor | TensorDictBase
+Nested: TypeAlias = Tensor | TensorDictBase
 
 
 def ring_size(capacity: int) -> int:

@@ -48,9 +48,7 @@ class PairedSampler(Sampler):
         rrd_replacement: bool,
         generator: torch.Generator,
     ) -> None:
-        require_positive(
-            batch_size=batch_size, rrd_batch_size=rrd_batch_size, rrd_sample_size=rrd_sample_size
-        )
+        require_positive(batch_size=batch_size, rrd_batch_size=rrd_batch_size, rrd_sample_size=rrd_sample_size)
         if rrd_sample_size > rrd_batch_size:
             raise ParameterError(
                 "rrd_sample_size",
@@ -80,7 +78,9 @@ class PairedSampler(Sampler):
         steps, with_replacement = self.steps(episodes)
         subsequences = Draw(episodes[:, None].expand(steps.shape), steps)
         start = self.table["start"]
-        index = torch.cat([start[draw.episode].add_(draw.step).flatten() for draw in (transitions, subsequences)])
+        index = torch.cat(
+            [start[draw.episode].add_(draw.step).flatten() for draw in (transitions, subsequences)]
+        )
         return index.remainder_(storage.max_size), {
             "transitions": transitions,
             "subsequences": subsequences,

@@ -1,0 +1,1 @@
+"""Packaged configurations, by name: ``rrd fit --config mujoco``."""

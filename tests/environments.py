@@ -1,0 +1,62 @@
+"""Small environments: one to be learned in seconds, one whose observations tell where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import Env, spaces
+
+STEPS = 10
+
+
+class Follow(Env[Any, Any]):
+    """The best action is the observation: a return of 0. Zero actions get -5 in the mean."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = spaces.Box(-2, 2, (1,), np.float32)
+        self._time = 0
+
+    def _observe(self) -> Any:
+        self._target = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self._target
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        # Actions arrive scaled to the bounds: 2 a.
+        error = float(np.abs(action / 2 - self._target).sum())
+        self._time += 1
+        return self._observe(), -error, False, self._time == STEPS, {"is_success": error < 0.1}
+
+
+class Counter(Env[Any, Any]):
+    """The observation is (episode, step); episodes end after 1 to 7 steps, some by termination."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self._episode = -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._episode += 1
+        self._time = 0
+        self._length = int(self.np_random.integers(1, 8))
+        return np.array([self._episode, 0.0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._time += 1
+        last = self._time == self._length
+        even = self._episode % 2 == 0
+        observation = np.array([self._episode, float(self._time)])
+        return observation, float(self._time), last and even, last and not even, {}
+
+
+gymnasium.register("Follow-v0", Follow)
+gymnasium.register("Counter-v0", Counter, max_episode_steps=100)

@@ -1,0 +1,261 @@
+"""Collection, evaluation, pictures and the progress bar, on real runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from scipy import stats
+from tensordict import TensorDict
+
+from rrd_lightning import Environment, ParameterError, keys
+from rrd_lightning.callbacks import EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.callbacks.evaluate import judge, summarize
+from tests.runs import make_data, make_module, make_trainer, run
+
+
+def read_csv(folder: Path = Path("logs/version_0")) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+class Watch(Callback):
+    """Notes the clocks before each update."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.seen.append((trainer.global_step, pl_module.env_steps, len(trainer.datamodule.replay)))
+
+
+def test_iterations_of_collection_and_updates() -> None:
+    watch = Watch()
+    run(
+        collect={"num_envs": 2, "env_steps_per_iteration": 20, "warmup_steps": 100, "total_env_steps": 200},
+        callbacks=[watch],
+    )
+    # Warm-up: 2 environments finish 10 episodes of 10 steps; then 20 steps before every 4 updates,
+    # 3 iterations per epoch.
+    assert watch.seen == [(update, 120 + 20 * (update // 4), 120 + 20 * (update // 4)) for update in range(20)]
+
+
+def test_only_finished_episodes_reach_the_replay() -> None:
+    watch = Watch()
+    _, _, data = run(
+        "Counter-v0",
+        collect={"num_envs": 4, "env_steps_per_iteration": 4, "warmup_steps": 50, "total_env_steps": 120},
+        callbacks=[watch],
+    )
+    assert all(stored <= env_steps for _, env_steps, stored in watch.seen)
+    stored = data.replay.storage[:][keys.OBSERVATION]
+    starts = data.replay.episodes["start"]
+    assert (stored[starts, 1] == 0).all()
+    ends = starts + data.replay.episodes["length"]
+    assert (stored[ends, 1] == data.replay.episodes["length"]).all()
+
+
+def test_one_environment_of_each_kind_collects_the_same() -> None:
+    returns = []
+    for vectorization in ("sync", "async"):
+        _, _, data = run(collect={"num_envs": 2, "vectorization": vectorization})
+        returns.append(data.replay.episodes["episode_return"])
+    assert torch.equal(*returns)
+
+
+def test_metrics_are_logged_against_env_steps() -> None:
+    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
+    rows = read_csv()
+    training = [row for row in rows if "loss/critic" in row]
+    assert [int(row["step"]) for row in training] == list(range(120, 301, 20))
+    assert all("collect/return_mean" in row and "collect/env_steps_per_second" in row for row in training)
+    assert [row["collect/replay_transitions"] for row in training] == [row["step"] + ".0" for row in training]
+    evaluations = [row for row in rows if "evaluate/return_mean" in row]
+    assert [int(row["step"]) for row in evaluations] == [120, 200, 300]
+
+
+def test_clock_is_exact_beyond_single_precision() -> None:
+    class Late(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            pl_module.env_steps = 2**24 + 1
+
+    late = Late()
+    run(
+        callbacks=[late],
+        collect={"total_env_steps": 2**24 + 200},
+        evaluate={"episodes": 1, "every_n_env_steps": 2**24},
+        log_every_n_steps=4,
+    )
+    steps = {int(row["step"]) for row in read_csv()}
+    assert 2**24 + 121 in steps
+    assert all(step % 20 == (2**24 + 1) % 20 for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("collect", "data", "message"),
+    [
+        ({"num_envs": 0}, {}, "num_envs=0: must be greater than zero"),
+        ({"env_steps_per_iteration": -1}, {}, "env_steps_per_iteration=-1: must be greater"),
+        ({"total_env_steps": 0}, {}, "total_env_steps=0: must be greater than zero"),
+        ({"num_envs": 3}, {}, "env_steps_per_iteration=20: must be a multiple of num_envs=3"),
+        ({"warmup_steps": 300}, {}, "warmup_steps=300: must be less than total_env_steps=300"),
+        ({"warmup_steps": 20}, {}, "batch_size=32: must be at most collect.warmup_steps=20"),
+        ({}, {"capacity": 99}, "capacity=99: must be at least collect.warmup_steps=100"),
+    ],
+)
+def test_numbers_that_do_not_fit(collect: dict, data: dict, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        run(collect=collect, data=data)
+
+
+def test_capacity_below_one_episode() -> None:
+    with pytest.raises(ParameterError, match=r"capacity=150: must be at least the 200 steps .* Pendulum-v1"):
+        run("Pendulum-v1", data={"capacity": 150})
+
+
+def test_budget_spent_in_warmup() -> None:
+    """Counting finished episodes only, 190 of 200 steps are not there in time."""
+    with pytest.raises(ParameterError, match="total_env_steps=250: is spent while the replay holds 200"):
+        run(
+            "Pendulum-v1",
+            data={"capacity": 5000},
+            collect={"warmup_steps": 240, "total_env_steps": 250},
+        )
+
+
+def make_judged(predicted: list[float], true: list[float], **more: float) -> dict[str, float]:
+    length = len(true)
+    episode = TensorDict(
+        {
+            keys.OBSERVATION: torch.zeros(length + 1, 1),
+            keys.ACTION: torch.zeros(length, 1),
+            keys.REWARD: torch.tensor(true),
+            keys.EPISODE_RETURN: torch.tensor(float(sum(true))),
+            keys.TERMINATED: torch.tensor(False),
+            **{key: torch.tensor(value) for key, value in more.items()},
+        },
+        [],
+    )
+    return judge(episode, torch.tensor(predicted))
+
+
+def test_judgement_of_an_episode_by_hand_and_by_scipy() -> None:
+    predicted, true = [0.0, 1.0, 1.0, 4.0], [1.0, 2.0, 4.0, 3.0]
+    figures = make_judged(predicted, true, success=True)
+    assert figures["return"] == 10
+    assert figures["length"] == 4
+    assert figures["predicted_return"] == 6
+    # Differences -1, -1, -3, 1; from R / T = 2.5: -1.5, -0.5, 1.5, 0.5.
+    assert figures["reward_rmse"] == pytest.approx((12 / 4) ** 0.5)
+    assert figures["reward_rmse_constant"] == pytest.approx((5 / 4) ** 0.5)
+    assert figures["reward_pearson"] == pytest.approx(stats.pearsonr(predicted, true)[0], abs=1e-5)
+    assert figures["reward_spearman"] == pytest.approx(stats.spearmanr(predicted, true)[0], abs=1e-5)
+    assert figures["success"] == 1
+
+
+def test_constants_have_no_correlation() -> None:
+    figures = make_judged([1.0, 1.0], [0.0, 2.0])
+    assert "reward_pearson" not in figures
+    assert "reward_pearson" not in make_judged([0.0, 2.0], [1.0, 1.0])
+    assert "reward_pearson" not in summarize([figures])
+
+
+def test_summary_of_an_evaluation_by_hand() -> None:
+    summary = summarize([make_judged([1.0, 3.0], [2.0, 4.0]), make_judged([1.0, 1.0, 0.0], [0.0, 0.0, -1.0])])
+    # Returns 6 and -1 over 2 and 3 steps; predicted 4 and 2; the constant is 5 / 5 = 1.
+    assert summary["return_mean"] == 2.5
+    assert summary["return_std"] == 3.5
+    assert (summary["return_min"], summary["return_max"]) == (-1, 6)
+    assert summary["length_mean"] == 2.5
+    assert summary["return_error"] == pytest.approx((2 + 3) / 2)
+    assert summary["return_error_constant"] == pytest.approx((4 + 4) / 2)
+    # A perfect order in the first; the second is [1, 1, 0] against [0, 0, -1], perfect as well.
+    assert summary["reward_pearson"] == pytest.approx(1, abs=1e-5)
+    assert "success" not in summary
+
+
+def test_evaluation_is_the_same_whenever_it_is_played() -> None:
+    env = Environment("Pendulum-v1")
+    module, data = make_module(env), make_data()
+    trainer = make_trainer(Evaluate(env, episodes=3, seed=4), logger=False)
+    first = trainer.validate(module, data, verbose=False)[0]
+    torch.rand(5)
+    assert first == trainer.validate(module, data, verbose=False)[0]
+    tested = trainer.test(module, data, verbose=False)[0]
+    assert tested == first
+    other = make_trainer(Evaluate(env, episodes=3, seed=5), logger=False).validate(module, data, verbose=False)[
+        0
+    ]
+    assert other["evaluate/return_mean"] != first["evaluate/return_mean"]
+    assert first["evaluate/length_mean"] == 200
+
+
+def test_evaluation_changes_nothing_in_training() -> None:
+    plain = run()[1].state_dict()
+    evaluated = run(evaluate={"episodes": 1, "every_n_env_steps": 50})[1].state_dict()
+    assert all(torch.equal(plain[name], evaluated[name]) for name in plain)
+
+
+def test_evaluation_uses_the_mode_of_the_policy() -> None:
+    env = Environment("Follow-v0")
+    module = make_module(env)
+    trainer = make_trainer(Evaluate(env, episodes=1), logger=False)
+    trainer.validate(module, make_data(), verbose=False)
+    single = env.make()
+    observation, _ = single.reset(seed=0)
+    done, feedback = False, 0.0
+    while not done:
+        action = module.agent.act(torch.from_numpy(observation)[None], explore=False)[0].numpy()
+        observation, feedback, _, done, _ = single.step(action)
+    assert trainer.callback_metrics["evaluate/return_mean"] == pytest.approx(feedback, rel=1e-5)
+
+
+def test_bad_evaluation() -> None:
+    env = Environment("Follow-v0")
+    for name in ("episodes", "every_n_env_steps"):
+        with pytest.raises(ParameterError, match=f"{name}=0: must be greater than zero"):
+            Evaluate(env, **{name: 0})
+    with pytest.raises(ParameterError, match=r"evaluate.seed=-1: must not be negative"):
+        Evaluate(env, seed=-1)
+
+
+def test_pictures_are_drawn_and_sent_to_tensorboard() -> None:
+    tensorboard = TensorBoardLogger(".", "board", version=0)
+    run(
+        evaluate={"episodes": 2, "every_n_env_steps": 100},
+        callbacks=[Plots()],
+        logger=[CSVLogger(".", name="logs"), tensorboard],
+    )
+    pictures = sorted(Path("logs/version_0/plots").glob("*.png"))
+    assert [path.name for path in pictures] == [f"evaluation-{step:09d}.png" for step in (120, 200, 300)]
+    for path in pictures:
+        pixels = matplotlib.image.imread(path)
+        assert pixels.shape == (400, 1100, 4)
+        # Both halves show something but white.
+        assert (pixels[:, :550, :3].min(), pixels[:, 550:, :3].min()) < (0.5, 0.5)
+    event_file = next(Path("board/version_0").glob("events*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(event_file), size_guidance={"images": 0})
+    events.Reload()
+    assert [image.step for image in events.Images("evaluation")] == [120, 200, 300]
+    assert "evaluate/return_mean" in events.Tags()["scalars"]
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        evaluate={"episodes": 1, "every_n_env_steps": 100},
+        callbacks=[EnvStepProgressBar()],
+        enable_progress_bar=True,
+    )
+    shown = capsys.readouterr().err
+    assert "300/300" in shown
+    assert "env steps" in shown
+    assert "updates/s=" in shown
+    assert "return=-" in shown

@@ -1,0 +1,182 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rrd_lightning.cli import main
+
+CONFIGS = sorted(path.stem for path in Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
+FEW_STEPS = [
+    "--collect.warmup_steps=300",
+    "--collect.total_env_steps=600",
+    "--collect.env_steps_per_iteration=100",
+    "--data.train_batches=2",
+    "--evaluate.every_n_env_steps=400",
+    "--evaluate.episodes=1",
+    "--env.max_episode_steps=50",
+    "--data.capacity=5000",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=1",
+]
+DEBUG = ["fit", "--config", "debug", "--trainer.accelerator=cpu"]
+
+
+def error_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run what must fail, and return its one line of error."""
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    message = str(stop.value.code) if isinstance(stop.value.code, str) else capsys.readouterr().err
+    assert stop.value.code
+    lines = [line for line in message.strip().splitlines() if "error:" in line.lower()]
+    assert len(lines) == 1, message
+    assert not Path("runs").exists(), "the error came after a run had begun"
+    return lines[0]
+
+
+def metrics(version: int = 0, env: str = "Pendulum-v1") -> list[dict[str, str]]:
+    with Path(f"runs/{env}/version_{version}/metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_runs(config: str) -> None:
+    main(["fit", "--config", config, *FEW_STEPS])
+    (folder,) = Path("runs").glob("*/version_0")
+    assert (folder / "checkpoints/last.ckpt").is_file()
+    assert (folder / "checkpoints/best.ckpt").is_file()
+    assert (folder / "config.yaml").is_file()
+    assert len(list((folder / "plots").glob("*.png"))) == 2
+    assert list(folder.glob("events.out.tfevents*"))
+    assert metrics(env=folder.parent.name)[-1]["step"] == "600"
+
+
+def test_configs_hold_what_they_are_named_for() -> None:
+    folder = Path(str(files("rrd_lightning.configs")))
+    sizes = ("train_batches", "batch_size", "rrd_batch_size", "rrd_sample_size")
+    mujoco, paper = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("mujoco", "paper"))
+    assert [mujoco["data"][name] for name in sizes] == [25, 256, 256, 64]
+    assert [paper["data"][name] for name in sizes] == [100, 256, 256, 64]
+    assert paper["data"]["rrd_replacement"] is False
+    assert paper["collect"] == {
+        "env_steps_per_iteration": 100,
+        "warmup_steps": 10_000,
+        "total_env_steps": 3_000_000,
+    }
+
+
+def test_validate_and_test_build_the_run_from_its_checkpoint() -> None:
+    main([*DEBUG, "--model.agent=SAC", "--model.agent.hidden_sizes=[16,16]", "--env.max_episode_steps=60"])
+    best = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
+    main(["validate", "--ckpt_path", best, "--trainer.accelerator=cpu"])
+    main(["test", f"--ckpt_path={best}", "--trainer.accelerator=cpu", "--evaluate.episodes=3"])
+    last_fit = [row for row in metrics(0) if row["evaluate/return_mean"]][-1]
+    (validated,), (tested,) = metrics(1), metrics(2)
+    for name, value in validated.items():
+        assert float(value) == pytest.approx(float(last_fit[name]), rel=1e-5)
+    assert float(tested["evaluate/length_mean"]) == 60
+    assert tested["evaluate/return_mean"] != validated["evaluate/return_mean"]
+    # What the command line says wins over the checkpoint.
+    config = yaml.safe_load(Path("runs/Pendulum-v1/version_2/config.yaml").read_text())
+    assert config["evaluate"]["episodes"] == 3
+    assert config["model"]["agent"]["init_args"]["hidden_sizes"] == [16, 16]
+
+
+def test_fit_goes_on_from_a_checkpoint() -> None:
+    main([*DEBUG, "--collect.total_env_steps=1000"])
+    checkpoint = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
+    updates = torch.load(checkpoint, weights_only=True)["global_step"]
+    main(["fit", "--ckpt_path", checkpoint, "--collect.total_env_steps=2000", "--trainer.accelerator=cpu"])
+    resumed = torch.load("runs/Pendulum-v1/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["env_steps"] == 2000
+    assert resumed["global_step"] > updates
+    assert resumed["config"]["data"]["batch_size"] == 32
+
+
+def test_a_second_run_leaves_the_first_alone() -> None:
+    main([*DEBUG, "--collect.total_env_steps=1000"])
+    first = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    main([*DEBUG, "--collect.total_env_steps=1000"])
+    assert all(path.read_bytes() == content for path, content in first.items())
+    assert Path("runs/Pendulum-v1/version_1/checkpoints/last.ckpt").is_file()
+
+
+def test_parts_are_chosen_by_name() -> None:
+    main([*DEBUG, "--model.decomposition=EpisodicReward", "--model.gradient_clip.critic=1"])
+    config = yaml.safe_load(Path("runs/Pendulum-v1/version_0/config.yaml").read_text())
+    assert config["model"]["decomposition"]["class_path"].endswith("EpisodicReward")
+    assert config["model"]["gradient_clip"] == {"critic": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--env.id=Pendulumm-v1"], "env.id='Pendulumm-v1': .*near matches: .*Pendulum-v1"),
+        (["--env.id=CartPole-v1"], r"action_space=Discrete\(2\): SAC serves continuous"),
+        (["--data.batch_size=500"], "data.batch_size=500: must be at most collect.warmup_steps=400"),
+        (["--data.batch_size=0"], "batch_size=0: must be greater than zero"),
+        (["--data.rrd_sample_size=-4"], "rrd_sample_size=-4: must be greater than zero"),
+        (["--data.rrd_sample_size=64"], "rrd_sample_size=64: must be at most rrd_batch_size=32"),
+        (["--data.capacity=1"], "data.capacity=1: must be at least"),
+        (["--data.capacity=190", "--collect.warmup_steps=100"], "must be at least the 200 steps of an episode"),
+        (["--collect.num_envs=0"], "num_envs=0: must be greater than zero"),
+        (["--collect.total_env_steps=-5"], "total_env_steps=-5: must be greater than zero"),
+        (["--evaluate.episodes=0"], "episodes=0: must be greater than zero"),
+        (["--model.gradient_clip.actors=1"], "gradient_clip='actors': must be one of"),
+        (["--model.train_policy=false", "--model.decomposition=EpisodicReward"], "train_policy=False"),
+        (["--data.btach_size=3"], "btach_size"),
+        (["--collect.warmup_steps=many"], "warmup_steps"),
+        (["--config", "no_such_config"], r"config='no_such_config'.*\(debug, mujoco, paper, quickstart\)"),
+        (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(message, error_of([*DEBUG, *args], capsys))
+
+
+def test_damaged_and_foreign_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("damaged.ckpt").write_bytes(b"PK\x03\x04 but no more")
+    torch.save({"state_dict": {}}, "foreign.ckpt")
+    for command in ("fit", "validate", "test"):
+        config = ["--config", "debug"] if command == "fit" else []
+        error = error_of([command, *config, "--ckpt_path", "damaged.ckpt"], capsys)
+        assert "ckpt_path='damaged.ckpt': is damaged or not a checkpoint" in error
+        error = error_of([command, *config, "--ckpt_path=foreign.ckpt"], capsys)
+        assert "ckpt_path='foreign.ckpt': is not a checkpoint of rrd_lightning" in error
+
+
+def test_checkpoint_of_another_network_size() -> None:
+    main([*DEBUG, "--collect.total_env_steps=600"])
+    checkpoint = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
+    for changed in ("agent.hidden_sizes=[8]", "decomposition=EpisodicReward"):
+        with pytest.raises(SystemExit, match=r"error: ckpt_path='.*': has shape .* in the checkpoint and"):
+            main(["test", "--ckpt_path", checkpoint, f"--model.{changed}", "--trainer.accelerator=cpu"])
+
+
+def test_user_environment_from_the_command_line() -> None:
+    main([*DEBUG, "--env.id=tests.environments:Follow-v0"])
+    assert metrics(env="Follow-v0")[-1]["step"] == "2000"
+
+
+def test_help_names_the_sections() -> None:
+    command = [sys.executable, "-m", "rrd_lightning", "fit", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in (
+        "--env.id",
+        "--collect.total_env_steps",
+        "--evaluate.every_n_env_steps",
+        "--data.train_batches",
+    ):
+        assert name in shown
+    assert "--optimizer" not in shown

@@ -1,0 +1,129 @@
+"""Environments: what the wrapper withholds, and whole episodes out of vectorised steps."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+
+from rrd_lightning import Environment, ParameterError, keys
+from rrd_lightning.envs import Rollout, space_from_dict, space_to_dict
+
+PAPER = ["Ant", "HalfCheetah", "Walker2d", "Humanoid", "Reacher", "Swimmer", "Hopper", "HumanoidStandup"]
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_tasks_of_the_paper(task: str) -> None:
+    """The wrapped task is Gymnasium's own: same states and rewards, action for action."""
+    wrapped, plain = Environment(f"{task}-v5").make(), gymnasium.make(f"{task}-v5")
+    first, info = wrapped.reset(seed=3)
+    reference, _ = plain.reset(seed=3)
+    assert first.dtype == np.float32
+    assert info == {}
+    middle = (plain.action_space.high + plain.action_space.low) / 2
+    half = (plain.action_space.high - plain.action_space.low) / 2
+    wrapped.action_space.seed(0)
+    episode_return = 0.0
+    for _ in range(60):
+        action = wrapped.action_space.sample()
+        observation, feedback, terminated, truncated, info = wrapped.step(action)
+        reference, reward, *ends, _ = plain.step(middle + half * action)
+        np.testing.assert_allclose(observation, reference, rtol=1e-5, atol=1e-5)
+        episode_return += reward
+        assert info["true_reward"] == pytest.approx(reward, rel=1e-4, abs=1e-4)
+        assert [terminated, truncated] == ends
+        if terminated or truncated:
+            assert feedback == pytest.approx(episode_return, rel=1e-4)
+            break
+        assert feedback == 0
+    wrapped.close()
+    plain.close()
+
+
+def test_time_limit_can_be_changed() -> None:
+    env = Environment("Reacher-v5", max_episode_steps=70)
+    assert env.max_episode_steps == 70
+    single = env.make()
+    single.reset(seed=0)
+    ends = [single.step(single.action_space.sample())[3] for _ in range(70)]
+    assert ends == [False] * 69 + [True]
+
+
+def test_constructor_arguments_are_passed() -> None:
+    env = Environment("HalfCheetah-v5", kwargs={"exclude_current_positions_from_observation": False})
+    assert env.observation_space.shape == (18,)
+    with pytest.raises(ParameterError, match=r"env.id='HalfCheetah-v5': cannot be made: .*no_such_option"):
+        _ = Environment("HalfCheetah-v5", kwargs={"no_such_option": 1}).observation_space
+
+
+def test_unknown_ids_list_near_matches() -> None:
+    with pytest.raises(ParameterError, match=r"env.id='HalfCheeta-v5'.*near matches: HalfCheetah-v5"):
+        Environment("HalfCheeta-v5")
+    with pytest.raises(ParameterError, match=r"env.id='pendulum'.*near matches: Pendulum-v1"):
+        Environment("pendulum")
+    with pytest.raises(ParameterError, match="the module before the colon cannot be imported"):
+        Environment("no_such_module:Task-v0")
+    with pytest.raises(ParameterError, match="max_episode_steps=0: must be greater than zero"):
+        Environment("Pendulum-v1", max_episode_steps=0)
+
+
+def test_module_prefix_registers_a_users_environment() -> None:
+    assert Environment("tests.environments:Follow-v0").id == "Follow-v0"
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_rollout_puts_whole_episodes_together(vectorization: str) -> None:
+    """Counter's observations tell episode and step; its reward counts 1, 2, … up."""
+    rollout = Rollout(Environment("Counter-v0").make_vector(3, vectorization))
+    rollout.reset(seed=5)
+    assert rollout.observation.shape == (3, 2)
+    finished = []
+    for step in range(60):
+        finished += list(rollout.step(np.full((3, 1), step / 100, dtype=np.float32)))
+    rollout.envs.close()
+    assert len(finished) > 20
+    for episode in finished:
+        length = len(episode[keys.ACTION])
+        identity = episode[keys.OBSERVATION][0, 0]
+        expected = torch.stack([identity.expand(length + 1), torch.arange(length + 1.0)], -1)
+        torch.testing.assert_close(episode[keys.OBSERVATION], expected)
+        assert episode[keys.REWARD].tolist() == list(range(1, length + 1))
+        assert episode[keys.EPISODE_RETURN] == length * (length + 1) / 2
+        assert episode[keys.TERMINATED] == (identity % 2 == 0)
+        # Successive actions are successive steps of the loop.
+        steps = (episode[keys.ACTION][:, 0] * 100).round()
+        torch.testing.assert_close(steps, steps[0] + torch.arange(length))
+        assert keys.SUCCESS not in episode
+
+
+def test_success_is_passed_on() -> None:
+    rollout = Rollout(Environment("Follow-v0").make_vector(1))
+    rollout.reset(seed=0)
+    episodes = []
+    for _ in range(20):
+        episodes += list(rollout.step(rollout.observation.numpy()))
+    assert [bool(episode[keys.SUCCESS]) for episode in episodes] == [True, True]
+    assert episodes[0][keys.EPISODE_RETURN] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Box(-np.inf, np.inf, (3,), np.float64),
+        Box(np.array([-1, -2], np.float32), np.array([3, np.inf], np.float32)),
+        Box(0, 255, (2, 4, 3), np.uint8),
+        Discrete(5, start=1),
+        Dict({"image": Box(0, 255, (2, 2), np.uint8), "more": Dict({"n": Discrete(3)})}),
+    ],
+)
+def test_spaces_survive_as_plain_data(space: gymnasium.Space) -> None:
+    assert space_from_dict(space_to_dict(space)) == space
+
+
+def test_spaces_that_are_not_served() -> None:
+    with pytest.raises(ParameterError, match="must be a Box, a Discrete or a Dict of these"):
+        space_to_dict(MultiBinary(3))
+    with pytest.raises(ParameterError, match=r"space.type='Graph'"):
+        space_from_dict({"type": "Graph"})

@@ -1,0 +1,53 @@
+"""Who may import whom: data flows one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import rrd_lightning
+
+ROOT = Path(rrd_lightning.__file__).parent
+# A room may import those of earlier rows, and its own.
+ROWS = [
+    ["keys", "errors", "seeding"],
+    ["component", "networks", "replay", "envs"],
+    ["decomposition", "agents", "memory"],
+    ["datasets", "data", "module"],
+    ["callbacks"],
+    ["cli"],
+    ["__main__"],
+]
+LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            names.update(below if node.module == "rrd_lightning" else [node.module])
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    assert not any(name.split(".")[0] in {"callbacks", "configs"} for name in names), path
+    return {name.split(".")[1] for name in names if name.startswith("rrd_lightning.")}
+
+
+def test_rooms_import_earlier_rooms_only() -> None:
+    paths = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py"]
+    paths += (ROOT / "callbacks").resolve().glob("*.py")
+    seen = set()
+    for path in paths:
+        room = path.stem if path.parent == ROOT else path.parent.name
+        if room == "configs":
+            continue
+        seen.add(room)
+        for other in rooms_imported(path):
+            assert other == room or LEVEL[other] < LEVEL[room], f"{path} imports {other}"
+    assert {"callbacks", "replay", "cli", "module"} <= seen
+
+
+def test_module_knows_no_replay_internals_no_environment_and_no_callback() -> None:
+    source = (ROOT / "module.py").read_text()
+    for name in ("EpisodeReplay", "Environment", "callbacks", "Rollout"):
+        assert name not in source.replace("EnvironmentReward", "")

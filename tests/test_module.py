@@ -1,0 +1,208 @@
+"""The update: what it changes, how often, and what a checkpoint gives back."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from gymnasium.spaces import Box
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tensordict import TensorDict
+
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
+from rrd_lightning.agents import SAC
+from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
+from tests.runs import make_module, run
+from tests.test_replay import make_replay
+
+
+def make_batch(observations: int = 1) -> TensorDict:
+    replay = make_replay(batch_size=32, rrd_batch_size=16, rrd_sample_size=4)
+    for _ in range(5):
+        replay.add_episode(
+            TensorDict(
+                {
+                    keys.OBSERVATION: torch.randn(11, observations),
+                    keys.ACTION: torch.rand(10, 1) * 2 - 1,
+                    keys.REWARD: torch.randn(10),
+                    keys.EPISODE_RETURN: torch.randn(()),
+                    keys.TERMINATED: torch.tensor(False),
+                },
+                [],
+            )
+        )
+    return replay.sample()
+
+
+@pytest.fixture
+def env() -> Environment:
+    return Environment("Follow-v0")
+
+
+def test_sum_of_losses_gives_each_part_the_gradient_of_its_own_loss(env: Environment) -> None:
+    module, batch = make_module(env), make_batch()
+    torch.manual_seed(1)
+    total, _ = module.losses(batch)
+    total.backward()
+    parameters = dict(module.named_parameters())
+    joint = {name: each.grad.clone() for name, each in parameters.items() if each.grad is not None}
+    assert joint.keys() == {name for name, each in parameters.items() if each.requires_grad}
+    module.zero_grad()
+    module.decomposition.loss(batch[keys.SUBSEQUENCES])[0].backward()
+    for name, parameter in module.decomposition.named_parameters():
+        torch.testing.assert_close(parameter.grad, joint[f"decomposition.{name}"])
+    module.zero_grad()
+    torch.manual_seed(1)
+    reward = module.decomposition.reward(batch[keys.TRANSITIONS]).detach()
+    module.agent.losses(batch[keys.TRANSITIONS], reward)[0].backward()
+    for name, parameter in module.agent.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, joint[f"agent.{name}"])
+
+
+def test_the_true_reward_reaches_no_loss(env: Environment) -> None:
+    module, batch = make_module(env), make_batch()
+    torch.manual_seed(1)
+    before, _ = module.losses(batch)
+    batch[keys.TRANSITIONS][keys.REWARD] += 100
+    torch.manual_seed(1)
+    after, _ = module.losses(batch)
+    assert before == after
+
+
+def test_agent_learns_from_the_reward_model_before_the_update(env: Environment) -> None:
+    module, batch = make_module(env), make_batch()
+    _, metrics = module.losses(batch)
+    expected = module.decomposition.reward(batch[keys.TRANSITIONS]).mean()
+    torch.testing.assert_close(metrics["reward/agent_mean"], expected.detach())
+
+
+def test_one_optimizer_with_a_rate_per_part(env: Environment) -> None:
+    module = make_module(
+        env,
+        agent=partial(SAC, actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3),
+        decomposition=partial(RRD, learning_rate=4e-3),
+    )
+    groups = {group["name"]: group["lr"] for group in module.configure_optimizers().param_groups}
+    assert groups == {"reward": 4e-3, "actor": 1e-3, "critic": 2e-3, "temperature": 3e-3}
+
+
+def test_updates_and_env_steps_are_counted() -> None:
+    trainer, module, data = run(collect={"total_env_steps": 300})
+    # Warm-up of 100 steps, then (300 - 100) / 20 iterations of 4 updates.
+    assert module.env_steps == 300
+    assert trainer.global_step == 40
+    assert len(data.replay) == 300
+
+
+def test_reward_alone(env: Environment) -> None:
+    before = copy.deepcopy(run(collect={"total_env_steps": 120}, module={"train_policy": False})[1])
+    _, module, _ = run(module={"train_policy": False})
+    for name, parameter in module.agent.named_parameters():
+        assert torch.equal(parameter, dict(before.agent.named_parameters())[name])
+    changed = [
+        not torch.equal(*pair)
+        for pair in zip(module.decomposition.parameters(), before.decomposition.parameters(), strict=True)
+    ]
+    assert all(changed)
+    with pytest.raises(ParameterError, match="without it this decomposition learns nothing"):
+        make_module(env, train_policy=False, decomposition=EpisodicReward)
+
+
+def test_gradients_are_clipped_per_group(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters: list, limit: float) -> torch.Tensor:
+        norm = clip(parameters, limit)
+        norms.append(torch.cat([parameter.grad.flatten() for parameter in parameters]).norm().item())
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    run(module={"gradient_clip": {"critic": 1e-3}}, collect={"total_env_steps": 140})
+    assert len(norms) == 8  # one group, each update
+    assert max(norms) <= 1.001e-3
+    with pytest.raises(ParameterError, match="gradient_clip='critics': must be one of the groups"):
+        make_module(env, gradient_clip={"critics": 1.0})
+
+
+def test_one_seed_gives_one_run_to_the_last_bit() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        _, module, data = run(seed=seed, collect={"num_envs": 2}, evaluate={"every_n_env_steps": 100})
+        states.append((module.state_dict(), data.replay.storage[:]))
+    (weights, stored), (same_weights, same_stored), (other_weights, _) = states
+    assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
+    assert (stored == same_stored).all()
+    assert any(not torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RRDModule]:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    saver = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    _, module, _ = run(callbacks=[saver], enable_checkpointing=True, logger=False)
+    return folder / "last.ckpt", module
+
+
+def test_load_from_checkpoint(checkpoint: tuple[Path, RRDModule], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, trained = checkpoint
+    # Where no environment is installed.
+    monkeypatch.setattr("gymnasium.make", None)
+    loaded = RRDModule.load_from_checkpoint(path)
+    assert not loaded.training
+    assert loaded.env_steps == trained.env_steps == 300
+    assert loaded.observation_space == trained.observation_space
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    observation = torch.randn(3, 1)
+    assert torch.equal(
+        loaded.agent.act(observation, explore=False), trained.agent.act(observation, explore=False)
+    )
+    # The temperature etc. are as they were configured, not as the defaults are.
+    assert loaded.agent.init_args["hidden_sizes"] == [32, 32]
+
+
+def test_damaged_checkpoints_are_errors(checkpoint: tuple[Path, RRDModule], tmp_path: Path) -> None:
+    content = checkpoint[0].read_bytes()
+    for name, damaged in {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "text": b"not a checkpoint at all",
+        "flipped": content[:200] + bytes(100) + content[300:],
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(damaged)
+        with pytest.raises(ParameterError, match=r"ckpt_path=.*is damaged or not a checkpoint"):
+            RRDModule.load_from_checkpoint(path)
+    with pytest.raises(ParameterError, match="there is no such file"):
+        RRDModule.load_from_checkpoint(tmp_path / "missing")
+    torch.save({"weights": torch.ones(2)}, tmp_path / "other")
+    with pytest.raises(ParameterError, match="is not a checkpoint of rrd_lightning"):
+        RRDModule.load_from_checkpoint(tmp_path / "other")
+
+
+def test_checkpoint_can_name_only_components(checkpoint: tuple[Path, RRDModule], tmp_path: Path) -> None:
+    content = torch.load(checkpoint[0], weights_only=True)
+    for class_path in ("os.system", "rrd_lightning.decomposition.RRD", "nowhere.Agent", "Agent"):
+        content["hyper_parameters"]["agent"]["class_path"] = class_path
+        torch.save(content, tmp_path / "changed")
+        with pytest.raises(ParameterError, match=f"class_path='{class_path}': must name a subclass of Agent"):
+            RRDModule.load_from_checkpoint(tmp_path / "changed")
+
+
+def test_components_can_be_copied() -> None:
+    agent = SAC(Box(-1, 1, (2,)), Box(-1, 1, (1,)), gamma=0.5)
+    twin = copy.deepcopy(agent)
+    assert twin.init_args == agent.init_args
+    assert twin.gamma == 0.5
+
+
+@pytest.mark.parametrize("yardstick", [EnvironmentReward, EpisodicReward])
+def test_yardsticks_train_the_agent(yardstick: type) -> None:
+    trainer, module, _ = run(module={"decomposition": yardstick}, evaluate={})
+    assert trainer.global_step == 40
+    assert not list(module.decomposition.parameters())

@@ -1,0 +1,325 @@
+"""The replay: every row of every batch is a step of one stored, finished episode."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from tensordict import TensorDict
+
+from rrd_lightning import ParameterError, keys
+from rrd_lightning.replay import EpisodeReplay, PairedSampler, episode_transitions
+from rrd_lightning.replay.buffer import ring_size
+
+
+def make_replay(
+    capacity: int = 100,
+    batch_size: int = 64,
+    rrd_batch_size: int = 12,
+    rrd_sample_size: int = 4,
+    replacement: bool = True,
+    seed: int = 0,
+    **storage: str,
+) -> EpisodeReplay:
+    generator = torch.Generator().manual_seed(seed)
+    sampler = PairedSampler(batch_size, rrd_batch_size, rrd_sample_size, replacement, generator)
+    return EpisodeReplay(capacity, sampler, **storage)
+
+
+def make_episode(identity: int, length: int, terminated: bool | None = None) -> TensorDict:
+    """An episode whose numbers tell which episode and step they belong to."""
+    step = torch.arange(length + 1, dtype=torch.float32)
+    return TensorDict(
+        {
+            keys.OBSERVATION: torch.stack([torch.full_like(step, identity), step], -1),
+            keys.ACTION: (1000 * identity + step[:-1])[:, None],
+            keys.REWARD: 0.5 + step[:-1],
+            keys.EPISODE_RETURN: torch.tensor(10.0 * identity + length),
+            keys.TERMINATED: torch.tensor(identity % 2 == 0 if terminated is None else terminated),
+        },
+        [],
+    )
+
+
+def check_batch(batch: TensorDict, lengths: dict[int, int]) -> None:
+    """Each number of a batch against the stored episodes, by identity and length."""
+    transitions, subsequences = batch[keys.TRANSITIONS], batch[keys.SUBSEQUENCES]
+    for part in (transitions, subsequences):
+        identity, step = part[keys.OBSERVATION].unbind(-1)
+        assert set(identity.unique().int().tolist()) <= lengths.keys()
+        torch.testing.assert_close(
+            part[keys.NEXT_OBSERVATION], torch.stack([identity, step + 1], -1), rtol=0, atol=0
+        )
+        torch.testing.assert_close(part[keys.ACTION][..., 0], 1000 * identity + step, rtol=0, atol=0)
+        # One length and return per episode: per row in transitions, per subsequence otherwise.
+        first = identity if part is transitions else identity[:, 0]
+        length = torch.tensor([lengths[int(i)] for i in first])
+        assert (identity == (first if part is transitions else first[:, None])).all()
+        assert (part[keys.EPISODE_LENGTH] == length).all()
+        assert (part[keys.EPISODE_RETURN] == 10 * first + length).all()
+        assert (step < (length if part is transitions else length[:, None])).all()
+    identity, step = transitions[keys.OBSERVATION].unbind(-1)
+    done = step == transitions[keys.EPISODE_LENGTH] - 1
+    assert (transitions[keys.REWARD] == 0.5 + step).all()
+    assert (transitions[keys.DONE] == done).all()
+    assert (transitions[keys.TERMINATED] == (done & (identity % 2 == 0))).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=300),
+    capacity=st.integers(40, 120),
+    replacement=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_rows_belong_to_stored_episodes_after_any_wraps(
+    lengths: list[int], capacity: int, replacement: bool, seed: int
+) -> None:
+    replay = make_replay(capacity, replacement=replacement, seed=seed)
+    stored: deque[tuple[int, int]] = deque()
+    for identity, length in enumerate(lengths):
+        replay.add_episode(make_episode(identity, length))
+        stored.append((identity, length))
+        records = ring_size(capacity)
+        while sum(n for _, n in stored) > capacity or sum(n + 1 for _, n in stored) > records:
+            stored.popleft()
+        assert len(replay) == sum(n for _, n in stored)
+        assert replay.episodes["length"].tolist() == [n for _, n in stored]
+        if identity % 7 == 0 or identity == len(lengths) - 1:
+            check_batch(replay.sample(), dict(stored))
+
+
+def test_thousands_of_inserts_and_many_wraps() -> None:
+    replay = make_replay(5000, batch_size=256, rrd_batch_size=64, rrd_sample_size=8)
+    generator = torch.Generator().manual_seed(1)
+    stored: deque[tuple[int, int]] = deque()
+    for identity in range(4000):
+        length = int(torch.randint(1, 200, (), generator=generator))
+        replay.add_episode(make_episode(identity, length))
+        stored.append((identity, length))
+        while sum(n for _, n in stored) > 5000:
+            stored.popleft()
+        if identity % 100 == 99:
+            assert replay.episodes["length"].tolist() == [n for _, n in stored]
+            check_batch(replay.sample(), dict(stored))
+
+
+def test_capacity_is_exact_down_to_mean_lengths_of_twenty_and_for_small_rings() -> None:
+    replay = make_replay(2000)
+    for identity in range(300):
+        replay.add_episode(make_episode(identity, 20))
+    assert len(replay) == 2000
+    tiny = make_replay(60)
+    for identity in range(300):
+        tiny.add_episode(make_episode(identity, 1))
+    assert len(tiny) == 60
+
+
+def test_each_observation_is_stored_once() -> None:
+    replay = make_replay(1000)
+    for identity in range(50):
+        replay.add_episode(make_episode(identity, 100))
+    stored = replay.storage[:]
+    assert set(stored.keys()) == {keys.OBSERVATION, keys.ACTION, keys.REWARD}
+    assert len(stored) == ring_size(1000) == 1064
+
+
+def test_transitions_are_uniform() -> None:
+    replay = make_replay(200, batch_size=1000)
+    lengths = [1, 2, 3, 5, 8, 13, 21, 34]
+    for identity, length in enumerate(lengths):
+        replay.add_episode(make_episode(identity, length))
+    counts: Counter[tuple[float, ...]] = Counter()
+    for _ in range(100):
+        counts.update(map(tuple, replay.sample()[keys.TRANSITIONS][keys.OBSERVATION].tolist()))
+    assert len(counts) == sum(lengths)
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_subsequence_episodes_are_drawn_in_proportion_to_length() -> None:
+    replay = make_replay(200, rrd_batch_size=4, rrd_sample_size=4)
+    lengths = [1, 2, 3, 5, 8, 13, 21, 34]
+    for identity, length in enumerate(lengths):
+        replay.add_episode(make_episode(identity, length))
+    counts: Counter[int] = Counter()
+    draws = 5000
+    for _ in range(draws):
+        counts.update(replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0].int().tolist())
+    expected = [draws * length / sum(lengths) for length in lengths]
+    assert chisquare([counts[i] for i in range(len(lengths))], expected).pvalue > 1e-3
+
+
+def test_distinct_episodes_are_successive_proportional_draws() -> None:
+    """Two of three episodes of lengths 1, 2, 3: probabilities of ordered pairs by hand."""
+    sampler = make_replay(10, rrd_batch_size=2, rrd_sample_size=1)
+    for identity, length in enumerate([1, 2, 3]):
+        sampler.add_episode(make_episode(identity, length))
+    counts: Counter[tuple[int, ...]] = Counter()
+    draws = 6000
+    for _ in range(draws):
+        counts[tuple(sampler.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0].int().tolist())] += 1
+    # P(i, j) = w_i · w_j / (1 - w_i) with w = 1/6, 2/6, 3/6.
+    weight = [1 / 6, 2 / 6, 3 / 6]
+    pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+    expected = [draws * weight[i] * weight[j] / (1 - weight[i]) for i, j in pairs]
+    assert chisquare([counts[pair] for pair in pairs], expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("lengths", "wanted"), [([1, 300, 1, 1], 4), ([50] * 100, 64), ([1] * 9 + [200], 9)])
+def test_subsequences_are_of_distinct_episodes_while_there_are_enough(lengths: list[int], wanted: int) -> None:
+    replay = make_replay(6000, rrd_batch_size=wanted * 4, rrd_sample_size=4)
+    for identity, length in enumerate(lengths):
+        replay.add_episode(make_episode(identity, length))
+    for _ in range(50):
+        identities = replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0]
+        assert len(identities) == len(identities.unique()) == wanted
+
+
+def test_fewer_episodes_than_subsequences_are_used_again() -> None:
+    replay = make_replay(rrd_batch_size=40, rrd_sample_size=4)
+    replay.add_episode(make_episode(0, 5))
+    replay.add_episode(make_episode(1, 6))
+    batch = replay.sample()
+    assert batch[keys.SUBSEQUENCES].batch_size == (10,)
+    check_batch(batch, {0: 5, 1: 6})
+
+
+def test_steps_of_a_subsequence_are_uniform_with_and_without_replacement() -> None:
+    for replacement in (True, False):
+        replay = make_replay(100, rrd_batch_size=4, rrd_sample_size=4, replacement=replacement)
+        replay.add_episode(make_episode(0, 10))
+        counts: Counter[int] = Counter()
+        repeats = 0
+        for _ in range(3000):
+            steps = replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][0, :, 1].int().tolist()
+            counts.update(steps)
+            repeats += len(set(steps)) < 4
+        assert chisquare([counts[step] for step in range(10)]).pvalue > 1e-3
+        # With replacement 1 - 10·9·8·7/10⁴ = 0.496 of the subsequences repeat a step.
+        assert repeats / 3000 == pytest.approx(0.496 if replacement else 0, abs=0.04)
+
+
+def test_short_episodes_fall_back_to_replacement_and_say_so() -> None:
+    replay = make_replay(rrd_batch_size=12, rrd_sample_size=6, replacement=False)
+    replay.add_episode(make_episode(0, 3))
+    replay.add_episode(make_episode(1, 6))
+    part = replay.sample()[keys.SUBSEQUENCES]
+    short = part[keys.OBSERVATION][:, 0, 0] == 0
+    assert (part[keys.WITH_REPLACEMENT] == short).all()
+    full = part[keys.OBSERVATION][~short][0, :, 1]
+    assert sorted(full.tolist()) == [0, 1, 2, 3, 4, 5]
+    assert make_and_sample(replacement=True)[keys.SUBSEQUENCES][keys.WITH_REPLACEMENT].all()
+
+
+def make_and_sample(seed: int = 0, **options: object) -> TensorDict:
+    replay = make_replay(seed=seed, **options)  # type: ignore[arg-type]
+    for identity in range(5):
+        replay.add_episode(make_episode(identity, 7 + identity))
+    return replay.sample()
+
+
+def test_one_seed_draws_one_sequence_of_batches_whatever_else_is_random() -> None:
+    first = make_and_sample(seed=3)
+    torch.rand(17)
+    second = make_and_sample(seed=3)
+    assert (first == second).all()
+    assert not (first == make_and_sample(seed=4)).all()
+
+
+def test_memory_mapped_storage(tmp_path: Path) -> None:
+    replay = make_replay(100, storage="memmap", scratch_dir=str(tmp_path / "replay"))
+    for identity in range(40):
+        replay.add_episode(make_episode(identity, 9))
+    check_batch(replay.sample(), {identity: 9 for identity in range(29, 40)})
+    assert any((tmp_path / "replay").rglob("*.memmap"))
+
+
+def test_nested_observations_and_images() -> None:
+    replay = make_replay(50)
+    for identity in range(9):
+        episode = make_episode(identity, 8)
+        image = torch.full((9, 3, 4, 4), identity, dtype=torch.uint8) + torch.arange(9)[:, None, None, None]
+        episode[keys.OBSERVATION] = TensorDict(
+            {"image": image.to(torch.uint8), "vector": episode[keys.OBSERVATION]}, [9]
+        )
+        replay.add_episode(episode)
+    batch = replay.sample()
+    for part, shape in ((batch[keys.TRANSITIONS], (64,)), (batch[keys.SUBSEQUENCES], (3, 4))):
+        image, following = part[keys.OBSERVATION, "image"], part[keys.NEXT_OBSERVATION, "image"]
+        assert image.shape == (*shape, 3, 4, 4)
+        assert image.dtype == torch.uint8
+        assert (following == image + 1).all()
+        assert (image[..., 0, 0, 0] == part[keys.OBSERVATION, "vector"].sum(-1)).all()
+
+
+def test_a_batch_is_a_copy() -> None:
+    replay = make_replay()
+    replay.add_episode(make_episode(0, 5))
+    batch = replay.sample()
+    before = batch.clone()
+    for identity in range(1, 60):
+        replay.add_episode(make_episode(identity, 20))
+    assert (batch == before).all()
+
+
+def test_only_valid_finished_episodes_come_in() -> None:
+    replay = make_replay(10)
+    with pytest.raises(ParameterError, match=r"capacity=10: must be at least the length .* here 11 steps"):
+        replay.add_episode(make_episode(0, 11))
+    short = make_episode(0, 5)
+    short[keys.OBSERVATION] = short[keys.OBSERVATION][:-1]
+    with pytest.raises(ParameterError, match="T \\+ 1 observations, T actions and T rewards"):
+        replay.add_episode(short)
+    bad = make_episode(0, 5)
+    bad[keys.ACTION][2] = torch.nan
+    with pytest.raises(ParameterError, match="episode='action': holds a number that is not finite"):
+        replay.add_episode(bad)
+    for loose in (replay.add, replay.extend):
+        with pytest.raises(TypeError, match="finished episodes only"):
+            loose(make_episode(0, 5))
+    with pytest.raises(RuntimeError, match="the replay is empty"):
+        replay.sample()
+    assert len(replay) == 0
+    replay.add_episode(make_episode(0, 10))
+    check_batch(replay.sample(), {0: 10})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"capacity": 0}, "capacity=0: must be greater than zero"),
+        ({"batch_size": 0}, "batch_size=0: must be greater than zero"),
+        ({"rrd_batch_size": -1}, "rrd_batch_size=-1: must be greater than zero"),
+        ({"rrd_sample_size": 13}, "rrd_sample_size=13: must be at most rrd_batch_size=12"),
+        ({"storage": "tape"}, "storage='tape': must be 'memory' or 'memmap'"),
+    ],
+)
+def test_bad_sizes(options: dict, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        make_replay(**options)
+
+
+def test_generator_state_is_restored() -> None:
+    replay = make_replay()
+    replay.add_episode(make_episode(0, 50))
+    state = replay.sampler.state_dict()
+    first = replay.sample()
+    replay.sampler.load_state_dict(state)
+    assert (first == replay.sample()).all()
+
+
+def test_episode_as_transitions() -> None:
+    transitions = episode_transitions(make_episode(2, 4))
+    assert transitions.batch_size == (4,)
+    check_batch(TensorDict({keys.TRANSITIONS: transitions, keys.SUBSEQUENCES: make_subsequence()}, []), {2: 4})
+
+
+def make_subsequence() -> TensorDict:
+    replay = make_replay()
+    replay.add_episode(make_episode(2, 4))
+    return replay.sample()[keys.SUBSEQUENCES]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -25,6 +25,7 @@ class Plots(Callback):
         self._curve: list[list[float]] = []
         self._returns: list[float] = []
         self._episode: tuple[Tensor, Tensor] | None = None
+        self._path: Path | None = None
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start a new point of the curve."""
@@ -55,13 +56,18 @@ class Plots(Callback):
         figure = draw(self._curve, *self._episode)
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"evaluation-{steps:09d}.png"
-        figure.savefig(path, dpi=100)
+        self._path = folder / f"evaluation-{steps:09d}.png"
+        figure.savefig(self._path, dpi=100)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("evaluation", figure, steps, close=False)
             elif isinstance(logger, WandbLogger):
-                logger.log_image("evaluation", [str(path)])
+                logger.log_image("evaluation", [str(self._path)])
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say where the last picture is."""
+        if self._path is not None:
+            rank_zero_info(f"Picture of the run: {self._path}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve so far."""

@@ -1,0 +1,93 @@
+"""What the documentation says is true."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger
+
+from rrd_lightning.callbacks import Plots
+from rrd_lightning.cli import main
+from tests.runs import run
+from tests.test_callbacks import read_csv
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
+
+
+def code_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def documented_metrics() -> set[str]:
+    names = set()
+    for line in (ROOT / "docs/metrics.md").read_text().splitlines():
+        if line.startswith("| `"):
+            first, *others = re.findall(r"`([^`]+)`", line.split("|")[1])
+            names |= {first, *(first.rpartition("_")[0] + other for other in others)}
+    return names
+
+
+def test_every_metric_is_documented_and_every_documented_metric_logged() -> None:
+    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
+    logged = set().union(*(row.keys() for row in read_csv())) - {"step", "epoch"}
+    assert logged == documented_metrics()
+
+
+def test_readme_python_runs() -> None:
+    fit, load = code_blocks("README.md")
+    # The same ten lines, on a budget.
+    for long, short in (
+        ("total_env_steps=100_000", "total_env_steps=2300, warmup_steps=2000, num_envs=2"),
+        ("every_n_env_steps=10_000", "every_n_env_steps=10_000, episodes=1"),
+        ("train_batches=100", "train_batches=2"),
+        ("max_epochs=-1", "max_epochs=-1, accelerator='cpu', enable_progress_bar=False"),
+    ):
+        assert long in fit
+        fit = fit.replace(long, short)
+    names: dict = {}
+    exec(fit, names)
+    assert names["module"].env_steps == 2300
+    loaded: dict = {}
+    exec(load, loaded)
+    assert loaded["action"].shape == (1, 6)
+    assert loaded["reward"].shape == (1,)
+
+
+def test_contributing_example_runs_by_its_class_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (example,) = code_blocks("CONTRIBUTING.md")
+    (tmp_path / "my_package.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    main(["fit", "--config", "debug", "--model.decomposition", "my_package.UniformReward"])
+    assert "my_package" in sys.modules
+    assert Path("runs/Pendulum-v1/version_0/checkpoints/last.ckpt").is_file()
+    main(["test", "--ckpt_path", "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_commands_of_the_readme_parse() -> None:
+    lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
+    commands = [line.split()[1:] for line in lines if line.startswith("rrd fit")]
+    assert len(commands) == 3
+    for command in commands:
+        command = [part.replace("my_package.envs:MyTask-v0", "Pendulum-v1") for part in command]
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--print_config"])
+        assert stop.value.code == 0
+
+
+def test_pictures_name_their_path(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run(evaluate={"episodes": 1}, callbacks=[Plots()], logger=CSVLogger(".", name="logs"))
+    assert "Picture of the run: logs/version_0/plots/evaluation-000000300.png" in caplog.text

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning import keys
 from rrd_lightning.data import ReplayDataModule
@@ -68,6 +69,7 @@ class Collect(Callback):
         self.warmup_steps = warmup_steps
         self.total_env_steps = total_env_steps
         self._finished: list[dict[str, float]] = []
+        self._to_restore: dict[str, Any] | None = None
         self._seconds = 0.0
         self._steps = 0
         self._episodes = 0
@@ -106,7 +108,14 @@ class Collect(Callback):
         """Start the environments, and stand by for the data's call for more."""
         self._rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
         self._rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
-        self._rollout.reset(derive_seed("collect", trainer.global_rank))
+        if self._to_restore is None:
+            self._rollout.reset(derive_seed("collect", trainer.global_rank))
+        elif astray := self._rollout.load_state_dict(self._to_restore):
+            rank_zero_warn(
+                f"environments {astray} do not repeat their episode from their generator and their "
+                "actions: they begin a new one"
+            )
+        self._to_restore = None
         data = trainer.datamodule
         data.refill = lambda: self._refill(trainer, pl_module, data)
 
@@ -166,6 +175,19 @@ class Collect(Callback):
         self._finished.clear()
         self._seconds, self._steps = 0.0, 0
         return statistics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the environments in mid-episode, and the statistics that are not logged yet."""
+        return {
+            "rollout": self._rollout.state_dict(),
+            "finished": self._finished,
+            "episodes": self._episodes,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the environments' state until there are environments."""
+        self._to_restore = state_dict["rollout"]
+        self._finished, self._episodes = state_dict["finished"], state_dict["episodes"]
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the environments."""

@@ -52,6 +52,10 @@ class Evaluate(Callback):
         # Without this callback there is nothing to validate with, and Lightning must see that.
         data.val_dataloader = data.test_dataloader = lambda: episodes
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Keep Lightning from validating on a schedule of its own."""
+        trainer.val_check_batch = NEVER
+
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

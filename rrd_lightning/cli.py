@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from rrd_lightning.callbacks import Collect, EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Plots
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.module import RRDModule, read_checkpoint
 
-SECTIONS = ("model", "data", "env", "collect", "evaluate")
+SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
     "devices": 1,
@@ -57,6 +56,7 @@ class RRDCLI(LightningCLI):
         parser.add_class_arguments(Environment, "env")
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_argument(
             "--wandb_project", type=str | None, help="Log to this Weights & Biases project too."
         )
@@ -79,19 +79,11 @@ class RRDCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
         config = self._get(self.config_init, "trainer")
-        callbacks = [
-            Plots(),
-            ModelCheckpoint(filename="last", enable_version_counter=False),
-            ModelCheckpoint(
-                filename="best",
-                monitor="evaluate/return_mean",
-                mode="max",
-                save_on_train_epoch_end=False,
-                enable_version_counter=False,
-            ),
-        ]
+        callbacks: list[Callback] = [Plots()]
         if config.enable_progress_bar is not False:
             callbacks.append(EnvStepProgressBar())
+        if config.enable_checkpointing is False:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
         self.trainer_defaults["callbacks"] = callbacks
         if config.logger in (None, True):
             kwargs["logger"] = self._loggers(config.default_root_dir)
@@ -116,8 +108,6 @@ def main(args: Sequence[str] | None = None) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     # Lightning 2.6 asks torch 2.13 in a way that torch will drop; a user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # A run that goes on from a checkpoint has a folder of its own, and its own best.
-    warnings.filterwarnings("ignore", message="The dirpath has changed", category=UserWarning)
     try:
         RRDCLI(
             RRDModule,
@@ -150,11 +140,42 @@ def expand(args: list[str]) -> list[str]:
             arg = find_config(arg)
         elif option == "--config" and equals:
             arg = f"--config={find_config(value)}"
-        elif previous == "--ckpt_path" or (option == "--ckpt_path" and equals):
-            checkpoint = ["--config", yaml.safe_dump(read_checkpoint(value if equals else arg)["config"])]
+        elif previous == "--ckpt_path":
+            arg = find_checkpoint(arg)
+            checkpoint = saved_config(arg)
+        elif option == "--ckpt_path" and equals:
+            arg = f"--ckpt_path={find_checkpoint(value)}"
+            checkpoint = saved_config(find_checkpoint(value))
         expanded.append(arg)
         previous = arg
     return expanded[:1] + checkpoint + expanded[1:]
+
+
+def saved_config(checkpoint: str) -> list[str]:
+    """Return the configuration in a checkpoint as command-line arguments.
+
+    Raises:
+        ParameterError: if there is no such file, or it is not a checkpoint of the command line.
+    """
+    content = read_checkpoint(checkpoint)
+    if "config" not in content:
+        raise ParameterError("ckpt_path", checkpoint, "was not written by the command line: load it in Python")
+    return ["--config", yaml.safe_dump(content["config"])]
+
+
+def find_checkpoint(name: str) -> str:
+    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs here.
+
+    Raises:
+        ParameterError: if there is no run here with a ``last.ckpt``.
+    """
+    if name != "last":
+        return name
+    root = TRAINER_DEFAULTS["default_root_dir"]
+    found = list(Path(str(root)).glob("*/version_*/checkpoints/last.ckpt"))
+    if not found:
+        raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt here")
+    return str(max(found, key=lambda path: path.stat().st_mtime))
 
 
 def find_config(name: str) -> str:

@@ -107,6 +107,13 @@ class PairedBatches:
         """Batches per epoch."""
         return self._data.iterations_per_epoch * self._data.train_batches
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: where a resumed epoch goes on follows from the number of updates."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore nothing."""
+
     def __iter__(self) -> Iterator[TensorDict]:
         """Refill the replay and draw, for each batch."""
         for _ in range(len(self)):

@@ -97,6 +97,8 @@ class RRDModule(LightningModule):
             self.agent.update_targets()
         trainer: Any = self.trainer
         if self.global_step % trainer.log_every_n_steps == 0:
+            # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
             self.log_dict({**metrics, "step": self.clock()})
 
     def losses(self, batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:

@@ -91,15 +91,26 @@ def test_validate_and_test_build_the_run_from_its_checkpoint() -> None:
     assert config["model"]["agent"]["init_args"]["hidden_sizes"] == [16, 16]
 
 
-def test_fit_goes_on_from_a_checkpoint() -> None:
+def test_fit_goes_on_from_the_last_checkpoint() -> None:
     main([*DEBUG, "--collect.total_env_steps=1000"])
-    checkpoint = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
-    updates = torch.load(checkpoint, weights_only=True)["global_step"]
-    main(["fit", "--ckpt_path", checkpoint, "--collect.total_env_steps=2000", "--trainer.accelerator=cpu"])
-    resumed = torch.load("runs/Pendulum-v1/version_1/checkpoints/last.ckpt", weights_only=True)
-    assert resumed["env_steps"] == 2000
-    assert resumed["global_step"] > updates
+    main(["fit", "--ckpt_path", "last", "--collect.total_env_steps=2000", "--trainer.accelerator=cpu"])
+    main(DEBUG)
+    resumed, whole = (
+        torch.load(f"runs/Pendulum-v1/version_{version}/checkpoints/last.ckpt", weights_only=True)
+        for version in (1, 2)
+    )
+    assert resumed["env_steps"] == whole["env_steps"] == 2000
+    assert resumed["global_step"] == whole["global_step"]
     assert resumed["config"]["data"]["batch_size"] == 32
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name])
+
+
+def test_a_trainer_without_checkpoints_or_for_a_quick_look() -> None:
+    main([*DEBUG, "--trainer.enable_checkpointing=false"])
+    assert not Path("runs/Pendulum-v1/version_0/checkpoints").exists()
+    main([*DEBUG, "--trainer.fast_dev_run=true"])
+    assert not list(Path("runs").rglob("*.ckpt"))
 
 
 def test_a_second_run_leaves_the_first_alone() -> None:
@@ -137,6 +148,8 @@ def test_parts_are_chosen_by_name() -> None:
         (["--collect.warmup_steps=many"], "warmup_steps"),
         (["--config", "no_such_config"], r"config='no_such_config'.*\(debug, mujoco, paper, quickstart\)"),
         (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
+        (["--ckpt_path", "last"], "ckpt_path='last': there is no runs/"),
+        (["--checkpoint.every_n_env_steps=0"], "every_n_env_steps=0: must be greater than zero"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 from gymnasium import Env, Wrapper
 
 TRUE_REWARD = "true_reward"
@@ -21,12 +23,39 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env[Any, Any]) -> None:
         super().__init__(env)
         self._return = 0.0
+        self.episode_start = "null"
+        self.past: tuple[str, list[Any]] = ("null", [])
 
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Start an episode."""
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode, and remember from which state of the generator."""
+        start = seed if seed is not None else self.unwrapped.np_random.bit_generator.state
+        self.episode_start = json.dumps(start, default=_plain)
         self._return = 0.0
-        observation, _ = self.env.reset(**kwargs)
+        observation, _ = self.env.reset(seed=seed, options=options)
         return observation, {}
+
+    def relive(self) -> tuple[Any, list[float]]:
+        """Bring the environment to where `past`, an `episode_start` and the actions since, had led.
+
+        Deterministic environments whose randomness is all in their generator get there to the last
+        bit; the caller compares what comes back with what was seen then.
+
+        Returns:
+            The observation after the last action, and the true reward of each step.
+        """
+        start, actions = json.loads(self.past[0]), self.past[1]
+        if isinstance(start, dict):
+            generator = getattr(np.random, start["bit_generator"])()
+            generator.state = start
+            self.unwrapped.np_random = np.random.Generator(generator)
+            observation, _ = self.reset()
+        else:
+            observation, _ = self.reset(seed=start)
+        rewards = []
+        for action in actions:
+            observation, _, _, _, info = self.step(action)
+            rewards.append(info[TRUE_REWARD])
+        return observation, rewards
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take a step; the reward is zero unless it is the episode's last."""
@@ -38,3 +67,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
             if key in info:
                 passed["success"] = bool(info[key])
         return observation, feedback, terminated, truncated, passed
+
+
+def _plain(value: Any) -> Any:
+    """Some bit generators keep their state in arrays and NumPy integers."""
+    return value.tolist()

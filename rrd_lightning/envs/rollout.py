@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
@@ -24,6 +26,26 @@ class PartialEpisode:
         self.observations = [observation]
         self.actions: list[np.ndarray[Any, Any]] = []
         self.true_rewards: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps as tensors."""
+        observations = _stack(self.observations)
+        return {
+            "observations": observations if isinstance(observations, Tensor) else observations.to_dict(),
+            "actions": [torch.from_numpy(action) for action in self.actions],
+            "true_rewards": list(map(float, self.true_rewards)),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, Any]) -> PartialEpisode:
+        """Build the partial episode that `state_dict` describes."""
+        length = len(state_dict["actions"]) + 1
+        observations = [_index_numpy(state_dict["observations"], step) for step in range(length)]
+        partial = cls(observations[0])
+        partial.observations = observations
+        partial.actions = [action.numpy() for action in state_dict["actions"]]
+        partial.true_rewards = state_dict["true_rewards"]
+        return partial
 
     def finish(self, episode_return: float, terminated: bool, success: bool | None) -> TensorDict:
         """Return the episode in the form that `EpisodeReplay.add_episode` takes."""
@@ -50,7 +72,7 @@ class Rollout:
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
-        self.envs = envs
+        self.envs: Any = envs
         self._observation: Observation = None
         self._partial: list[PartialEpisode] = []
 
@@ -87,6 +109,46 @@ class Rollout:
             success = bool(final["success"][env]) if "success" in final else None
             yield partial.finish(float(feedback[env]), bool(terminated[env]), success)
             self._partial[env] = PartialEpisode(_row(self._observation, env))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how each environment came to where it is, and the steps since its last reset."""
+        return {
+            "starts": list(self.envs.get_attr("episode_start")),
+            "partial": [partial.state_dict() for partial in self._partial],
+            "action_space": json.dumps(self.envs.action_space.np_random.bit_generator.state),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> list[int]:
+        """Bring each environment back to where it was, by its generator and its actions.
+
+        Returns:
+            The environments that came out elsewhere than they were. They begin a new episode.
+        """
+        self.envs.action_space.np_random.bit_generator.state = json.loads(state_dict["action_space"])
+        self._partial = [PartialEpisode.from_state_dict(partial) for partial in state_dict["partial"]]
+        pasts = [
+            (start, partial.actions) for start, partial in zip(state_dict["starts"], self._partial, strict=True)
+        ]
+        self.envs.reset()
+        self.envs.set_attr("past", pasts)
+        astray = []
+        for env, (observation, rewards) in enumerate(self.envs.call("relive")):
+            partial = self._partial[env]
+            same = tree_map(np.array_equal, observation, partial.observations[-1])
+            if not (all(tree_leaves(same)) and rewards == partial.true_rewards):
+                astray.append(env)
+        if astray:
+            mask = np.isin(np.arange(self.envs.num_envs), astray)
+            observation, _ = self.envs.reset(options={"reset_mask": mask})
+            for env in astray:
+                self._partial[env] = PartialEpisode(_row(observation, env))
+        latest = [partial.observations[-1] for partial in self._partial]
+        self._observation = tree_map(lambda *rows: np.stack(rows), *latest)
+        return astray
+
+
+def _index_numpy(observations: Any, step: int) -> Observation:
+    return tree_map(lambda tensor: tensor[step].numpy(), observations)
 
 
 def _row(observation: Observation, env: int) -> Observation:

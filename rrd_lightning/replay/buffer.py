@@ -96,10 +96,6 @@ class EpisodeReplay(TensorDictReplayBuffer):
                 different lengths, or holds a number that is not finite.
         """
         length = self._check(episode)
-        while self.episodes.transitions + length > self.capacity or (
-            self._used_records + length + 1 > self._records
-        ):
-            self._used_records -= self.episodes.pop_oldest() + 1
         records = TensorDict(
             {
                 keys.OBSERVATION: episode.get(keys.OBSERVATION),
@@ -108,16 +104,49 @@ class EpisodeReplay(TensorDictReplayBuffer):
             },
             [length + 1],
         )
+        self.add_episodes(
+            records,
+            length=torch.tensor([length]),
+            episode_return=episode.get(keys.EPISODE_RETURN)[None],
+            terminated=episode.get(keys.TERMINATED)[None],
+        )
+
+    def add_episodes(
+        self, records: TensorDictBase, *, length: Tensor, episode_return: Tensor, terminated: Tensor
+    ) -> None:
+        """Store the records of one or several valid episodes, as `records` returns them.
+
+        Args:
+            records: ``[sum of (T + 1)]``, observations, actions and true rewards.
+            length: ``[episodes]``, T.
+            episode_return: ``[episodes]``, R.
+            terminated: ``[episodes]``.
+        """
+        incoming = int(length.sum())
+        while len(self) + incoming > self.capacity or self._used_records + len(records) > self._records:
+            self._used_records -= self.episodes.pop_oldest() + 1
         super().extend(records)
         self._stored = self.storage[:]
-        self.episodes.append(
-            start=self._next_record,
-            length=length,
-            episode_return=float(episode.get(keys.EPISODE_RETURN)),
-            terminated=bool(episode.get(keys.TERMINATED)),
-        )
-        self._used_records += length + 1
-        self._next_record = (self._next_record + length + 1) % self._records
+        facts = zip(length.tolist(), episode_return.tolist(), terminated.tolist(), strict=True)
+        for steps, feedback, ended in facts:
+            self.episodes.append(
+                start=self._next_record, length=steps, episode_return=feedback, terminated=ended
+            )
+            self._used_records += steps + 1
+            self._next_record = (self._next_record + steps + 1) % self._records
+
+    def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
+        """Copy the records of episodes, one after another, as plain nested tensors.
+
+        Args:
+            start: ``[episodes]``, the ring position of each episode's first record.
+            length: ``[episodes]``, T.
+        """
+        counts = length + 1
+        first = torch.repeat_interleave(start - (counts.cumsum(0) - counts), counts)
+        index = (first + torch.arange(len(first))).remainder_(self._records)
+        stored: Any = _select(self._stored, index)
+        return stored.to_dict()
 
     def sample(self, *args: Any, **kwargs: Any) -> TensorDict:
         """Draw a paired batch.

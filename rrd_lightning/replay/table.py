@@ -17,6 +17,10 @@ class EpisodeTable:
     * ``length``: T, its number of transitions,
     * ``episode_return``: R,
     * ``terminated``: whether its last step ended the task.
+
+    Attributes:
+        transitions: of all live episodes together.
+        appended: episodes that were ever appended; the live ones are the latest of them.
     """
 
     def __init__(self) -> None:
@@ -30,6 +34,7 @@ class EpisodeTable:
         self._first = 0
         self._last = 0
         self.transitions = 0
+        self.appended = 0
 
     def __len__(self) -> int:
         """The number of episodes."""
@@ -55,6 +60,7 @@ class EpisodeTable:
             self._columns[name][self._last] = value
         self._last += 1
         self.transitions += length
+        self.appended += 1
 
     def pop_oldest(self) -> int:
         """Remove the oldest episode and return its length."""

@@ -63,7 +63,8 @@ class Checkpoint(LightningCheckpoint):
             load_replay(trainer.datamodule.replay, Path(trainer.ckpt_path).parent / replay_folder)
         else:
             rank_zero_warn(f"{trainer.ckpt_path} holds no replay: a new one is filled by a new warm-up")
-        _set_generators(self._to_restore["generators"])
+        if self._to_restore["generators"]:
+            _set_generators(self._to_restore["generators"])
         rank_zero_info(
             f"Resumed at {pl_module.env_steps} environment steps and {trainer.global_step} updates, "
             f"with {len(trainer.datamodule.replay)} transitions in the replay"
@@ -74,8 +75,8 @@ class Checkpoint(LightningCheckpoint):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, if this batch ends an iteration, it is time, and no evaluation comes first."""
-        iteration_ends = trainer.global_step % trainer.datamodule.train_batches == 0
-        if iteration_ends and trainer.val_check_batch != 1 and not trainer.should_stop:
+        evaluation_follows = trainer.val_check_batch == 1 or trainer.should_stop
+        if not trainer.datamodule.batches_left and not evaluation_follows:
             self._save_if_due(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -98,7 +99,8 @@ class Checkpoint(LightningCheckpoint):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Keep what can be restored when everything else is in place."""
-        self._to_restore = {"generators": checkpoint["generators"], "replay": checkpoint["replay"]}
+        # Without this callback, a checkpoint has neither.
+        self._to_restore = {key: checkpoint.get(key) for key in ("generators", "replay")}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule's position and the best return."""

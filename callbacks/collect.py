@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning import keys
-from rrd_lightning.data import ReplayDataModule
+from rrd_lightning.data import ReplayDataModule, leave
 from rrd_lightning.envs import Environment, Rollout
+from rrd_lightning.envs.environment import Vectorization
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.seeding import derive_seed
 
@@ -20,7 +20,7 @@ from rrd_lightning.seeding import derive_seed
 class Collect(Callback):
     """Collects episodes before each iteration of `train_batches` updates.
 
-    Until the replay holds `warmup_steps` transitions actions are uniformly random and no update is
+    Until episodes with `warmup_steps` transitions are finished, actions are uniformly random and no update is
     made. The run ends after the updates of the iteration in which `total_env_steps` are reached.
 
     Args:
@@ -28,7 +28,7 @@ class Collect(Callback):
         num_envs: environments that are stepped together.
         vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each.
         env_steps_per_iteration: steps per iteration, over all environments.
-        warmup_steps: transitions in the replay before the first update.
+        warmup_steps: transitions of finished episodes before the first update.
         total_env_steps: the run's budget, over all environments, with the warm-up.
 
     Raises:
@@ -39,7 +39,7 @@ class Collect(Callback):
         self,
         env: Environment,
         num_envs: int = 1,
-        vectorization: Literal["sync", "async"] = "sync",
+        vectorization: Vectorization = "sync",
         env_steps_per_iteration: int = 100,
         warmup_steps: int = 10_000,
         total_env_steps: int = 1_000_000,
@@ -69,6 +69,7 @@ class Collect(Callback):
         self.warmup_steps = warmup_steps
         self.total_env_steps = total_env_steps
         self._finished: list[dict[str, float]] = []
+        self._rollout: Rollout | None = None
         self._to_restore: dict[str, Any] | None = None
         self._seconds = 0.0
         self._steps = 0
@@ -106,38 +107,38 @@ class Collect(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, and stand by for the data's call for more."""
-        self._rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
-        self._rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
+        self._rollout = rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
+        rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
         if self._to_restore is None:
-            self._rollout.reset(derive_seed("collect", trainer.global_rank))
-        elif astray := self._rollout.load_state_dict(self._to_restore):
+            rollout.reset(derive_seed("collect", trainer.global_rank))
+        elif astray := rollout.load_state_dict(self._to_restore):
             rank_zero_warn(
                 f"environments {astray} do not repeat their episode from their generator and their "
                 "actions: they begin a new one"
             )
         self._to_restore = None
         data = trainer.datamodule
-        data.refill = lambda: self._refill(trainer, pl_module, data)
+        data.refill = lambda: self._refill(rollout, pl_module, data)
 
-    def _refill(self, trainer: Any, module: Any, data: Any) -> None:
-        if trainer.global_step % data.train_batches:
-            return
+    def _refill(self, rollout: Rollout, module: Any, data: Any) -> None:
         start = time.perf_counter()
-        while len(data.replay) < self.warmup_steps:
+        while (collected := data.replay.episodes.appended_transitions) < self.warmup_steps:
             if module.env_steps >= self.total_env_steps:
                 raise ParameterError(
                     "collect.total_env_steps",
                     self.total_env_steps,
-                    f"is spent while the replay holds {len(data.replay)} transitions of finished episodes, "
+                    f"is spent with {collected} transitions of finished episodes collected, "
                     f"fewer than warmup_steps={self.warmup_steps}",
                 )
-            self._step(module, data, self._rollout.envs.action_space.sample)
+            self._step(rollout, module, data, rollout.envs.action_space.sample())
         for _ in range(self.env_steps_per_iteration // self.num_envs):
-            self._step(module, data, lambda: self._explore(module))
+            observation = rollout.observation.to(module.device)
+            action = module.agent.act(observation, explore=True)
+            self._step(rollout, module, data, action.cpu().numpy())
         self._seconds += time.perf_counter() - start
 
-    def _step(self, module: Any, data: Any, act: Callable[[], np.ndarray[Any, Any]]) -> None:
-        for episode in self._rollout.step(act()):
+    def _step(self, rollout: Rollout, module: Any, data: Any, action: np.ndarray[Any, Any]) -> None:
+        for episode in rollout.step(action):
             data.replay.add_episode(episode)
             self._episodes += 1
             length = len(episode.get(keys.ACTION))
@@ -145,19 +146,14 @@ class Collect(Callback):
         module.env_steps += self.num_envs
         self._steps += self.num_envs
 
-    def _explore(self, module: Any) -> np.ndarray[Any, Any]:
-        observation = self._rollout.observation.to(module.device)
-        action: np.ndarray[Any, Any] = module.agent.act(observation, explore=True).cpu().numpy()
-        return action
-
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the episodes collected since the last time, and end the run with its budget."""
         data = trainer.datamodule
-        if trainer.global_step % data.train_batches == 0 and pl_module.env_steps >= self.total_env_steps:
+        if not data.batches_left and pl_module.env_steps >= self.total_env_steps:
             trainer.should_stop = True
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if pl_module.logs_now():
             pl_module.log_dict({**self._statistics(data), "step": pl_module.clock()})
 
     def _statistics(self, data: Any) -> dict[str, float]:
@@ -179,7 +175,7 @@ class Collect(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the environments in mid-episode, and the statistics that are not logged yet."""
         return {
-            "rollout": self._rollout.state_dict(),
+            "rollout": self._rollout.state_dict() if self._rollout else None,
             "finished": self._finished,
             "episodes": self._episodes,
         }
@@ -191,5 +187,14 @@ class Collect(Callback):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the environments."""
-        if rollout := self.__dict__.pop("_rollout", None):
-            rollout.envs.close()
+        self._close(trainer)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Close the environments."""
+        self._close(trainer)
+
+    def _close(self, trainer: Any) -> None:
+        if self._rollout is not None:
+            self._rollout.envs.close()
+            self._rollout = None
+            trainer.datamodule.refill = leave

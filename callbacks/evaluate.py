@@ -43,14 +43,23 @@ class Evaluate(Callback):
         self.episodes = episodes
         self.every_n_env_steps = every_n_env_steps
         self.seed = seed
-        self._evaluations_due = 0
+        self._evaluations_done = 0
         self._judged: list[dict[str, float]] = []
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Make this callback's episodes the ones that Lightning validates and tests with."""
+        if trainer.datamodule is None:
+            raise ParameterError("datamodule", None, "Evaluate needs a ReplayDataModule")
+        if stage == "fit":
+            self._evaluations_done = 0
         data, episodes = trainer.datamodule, EvaluationEpisodes(self, pl_module)
         # Without this callback there is nothing to validate with, and Lightning must see that.
         data.val_dataloader = data.test_dataloader = lambda: episodes
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Take the episodes away again."""
+        for name in ("val_dataloader", "test_dataloader"):
+            vars(trainer.datamodule).pop(name, None)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep Lightning from validating on a schedule of its own."""
@@ -60,11 +69,8 @@ class Evaluate(Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let Lightning validate after this batch, if it ends an iteration and it is time."""
-        due = pl_module.env_steps // self.every_n_env_steps
-        iteration_ends = trainer.global_step % trainer.datamodule.train_batches == 0
-        now = due > self._evaluations_due and iteration_ends
-        if now:
-            self._evaluations_due = due
+        due = pl_module.env_steps // self.every_n_env_steps > self._evaluations_done
+        now = (due and not trainer.datamodule.batches_left) or _ends(trainer)
         # Lightning validates after each batch whose count is a multiple of this.
         trainer.val_check_batch = 1 if now else NEVER
 
@@ -89,17 +95,21 @@ class Evaluate(Callback):
         metrics = {f"evaluate/{name}": value for name, value in summarize(self._judged).items()}
         pl_module.log_dict({**metrics, "step": pl_module.clock()})
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Count the evaluation."""
+        self._evaluations_done = pl_module.env_steps // self.every_n_env_steps
+
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule's position."""
-        return {"evaluations_due": self._evaluations_due}
+        return {"evaluations_done": self._evaluations_done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the schedule's position."""
-        self._evaluations_due = state_dict["evaluations_due"]
+        self._evaluations_done = state_dict["evaluations_done"]
 
 
 class EvaluationEpisodes:
@@ -117,17 +127,26 @@ class EvaluationEpisodes:
         """Play the episodes on their seeds."""
         envs = self._evaluate.env.make_vector(1)
         rollout = Rollout(envs)
-        for episode in range(len(self)):
-            rollout.reset(self._evaluate.seed + episode)
-            yield self._play(rollout)
-        envs.close()
+        try:
+            for episode in range(len(self)):
+                rollout.reset(self._evaluate.seed + episode)
+                yield self._play(rollout)
+        finally:
+            envs.close()
 
     def _play(self, rollout: Rollout) -> TensorDict:
         while True:
             observation = rollout.observation.to(self._module.device)
             action = self._module.agent.act(observation, explore=False)
-            for finished in rollout.step(action.cpu().numpy()):
-                return finished
+            if finished := rollout.step(action.cpu().numpy()):
+                return finished[0]
+
+
+def _ends(trainer: Any) -> bool:
+    """Whether the batch that has just ended is the last that Lightning's own limits leave."""
+    last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+    last_step = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+    return last_step or (last_epoch and trainer.is_last_batch)
 
 
 def judge(episode: TensorDict, predicted: Tensor) -> dict[str, float]:

@@ -27,6 +27,10 @@ class Plots(Callback):
         self._episode: tuple[Tensor, Tensor] | None = None
         self._path: Path | None = None
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Begin a new curve."""
+        self._curve = []
+
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start a new point of the curve."""
         self._returns = []
@@ -63,6 +67,10 @@ class Plots(Callback):
                 logger.experiment.add_figure("evaluation", figure, steps, close=False)
             elif isinstance(logger, WandbLogger):
                 logger.log_image("evaluation", [str(self._path)])
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Say where the last picture is."""

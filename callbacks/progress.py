@@ -62,7 +62,14 @@ class EnvStepProgressBar(ProgressBar):
         bar.update(pl_module.env_steps - bar.n)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Close the bar, also after an error."""
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None

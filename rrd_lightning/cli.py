@@ -70,11 +70,18 @@ class RRDCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the configuration alone: `main` has put the checkpoint's under the user's."""
+        """Leave the configuration alone: `main` has put the checkpoint's under the user's.
+
+        Raises:
+            ParameterError: if the checkpoint is not there, also where a configuration names it.
+        """
+        if path := self.config[self.config.subcommand].ckpt_path:
+            read_checkpoint(path)
 
     def before_fit(self) -> None:
         """Check what spans several sections, before loggers make folders."""
         self._get(self.config_init, "collect").check(self.datamodule)
+        self.datamodule.check(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
@@ -87,6 +94,8 @@ class RRDCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         if config.logger in (None, True):
             kwargs["logger"] = self._loggers(config.default_root_dir)
+        elif config.logger is False:
+            kwargs["default_root_dir"] = self._loggers(config.default_root_dir)[0].log_dir
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self, root: str) -> list[Logger]:
@@ -95,7 +104,10 @@ class RRDCLI(LightningCLI):
         csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
         if project := self._get(self.config_init, "wandb_project"):
-            loggers.append(WandbLogger(project=project, save_dir=csv.log_dir))
+            try:
+                loggers.append(WandbLogger(project=project, save_dir=csv.log_dir))
+            except ModuleNotFoundError as error:
+                raise ParameterError("wandb_project", project, "needs wandb: pip install wandb") from error
         return loggers
 
 
@@ -152,15 +164,13 @@ def expand(args: list[str]) -> list[str]:
 
 
 def saved_config(checkpoint: str) -> list[str]:
-    """Return the configuration in a checkpoint as command-line arguments.
+    """Return the configuration in a checkpoint as arguments; one written from Python has none.
 
     Raises:
-        ParameterError: if there is no such file, or it is not a checkpoint of the command line.
+        ParameterError: if there is no such file, or it is not a checkpoint.
     """
-    content = read_checkpoint(checkpoint)
-    if "config" not in content:
-        raise ParameterError("ckpt_path", checkpoint, "was not written by the command line: load it in Python")
-    return ["--config", yaml.safe_dump(content["config"])]
+    config = read_checkpoint(checkpoint).get("config")
+    return ["--config", yaml.safe_dump(config)] if config else []
 
 
 def find_checkpoint(name: str) -> str:
@@ -186,8 +196,9 @@ def find_config(name: str) -> str:
     """
     if Path(name).is_file():
         return name
-    packaged = {Path(str(path)).stem: str(path) for path in files("rrd_lightning.configs").iterdir()}
+    paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
+    packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
     if name not in packaged:
-        names = ", ".join(sorted(stem for stem, path in packaged.items() if path.endswith(".yaml")))
+        names = ", ".join(sorted(packaged))
         raise ParameterError("config", name, f"is neither a file nor a packaged configuration ({names})")
     return packaged[name]

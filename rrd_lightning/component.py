@@ -6,6 +6,7 @@ import inspect
 from importlib import import_module
 from typing import Any, Self
 
+import numpy as np
 from gymnasium import Space, spaces
 from torch import nn
 
@@ -28,7 +29,11 @@ class Component(nn.Module):
         bound = inspect.signature(cls.__init__).bind(component, *args, **kwargs)
         bound.apply_defaults()
         # Without self, the observation space and the action space, which the module keeps.
-        init_args = {key: _plain(value) for key, value in list(bound.arguments.items())[3:]}
+        init_args = dict(list(bound.arguments.items())[3:])
+        for parameter in inspect.signature(cls.__init__).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                init_args.update(init_args.pop(parameter.name))
+        init_args = {name: _plain(name, value) for name, value in init_args.items()}
         object.__setattr__(component, "init_args", init_args)
         return component
 
@@ -67,11 +72,18 @@ def vector_size(space: Space[Any], name: str, component: Component) -> int:
     Raises:
         ParameterError: if it is another space, with the name of the component that cannot serve it.
     """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+    floating = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+    if not (isinstance(space, spaces.Box) and floating and len(space.shape) == 1):
         kind = type(component).__name__
-        raise ParameterError(name, space, f"{kind} serves continuous vectors, a Box with one dimension")
+        problem = "serves continuous vectors, a Box of one dimension and floating numbers"
+        raise ParameterError(name, space, f"{kind} {problem}")
     return space.shape[0]
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _plain(name: str, value: Any) -> Any:
+    """Check that a checkpoint can hold an argument and be read without unpickling objects."""
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ParameterError(name, value, "must be a number, a string, or a list of these: checkpoints hold it")

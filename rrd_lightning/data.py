@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -20,7 +20,7 @@ class ReplayDataModule(LightningDataModule):
     """Feeds training with paired batches of transitions and subsequences.
 
     One Lightning epoch is `iterations_per_epoch` iterations of `train_batches` batches. Before each
-    batch the stream calls `refill`, with which a collector keeps the replay filled.
+    iteration the stream calls `refill`, with which a collector keeps the replay filled.
 
     Args:
         capacity: transitions that the replay holds; the oldest whole episodes leave.
@@ -32,8 +32,12 @@ class ReplayDataModule(LightningDataModule):
         rrd_replacement: draw the steps of a subsequence with replacement.
         iterations_per_epoch: iterations per Lightning epoch.
         storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``.
-        scratch_dir: folder of the files; a temporary one by default.
+        scratch_dir: where the files' temporary folder is made; the system's place by default.
         sampler: class that draws the batches.
+
+    Attributes:
+        refill: called before each iteration; set by whoever collects.
+        batches_left: batches of the current iteration that are still to come.
 
     Raises:
         ParameterError: if a size is not positive, or a subsequence is larger than the batch.
@@ -48,7 +52,7 @@ class ReplayDataModule(LightningDataModule):
         rrd_sample_size: int = 64,
         rrd_replacement: bool = True,
         iterations_per_epoch: int = 100,
-        storage: str = "memory",
+        storage: Literal["memory", "memmap"] = "memory",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
     ) -> None:
@@ -64,19 +68,17 @@ class ReplayDataModule(LightningDataModule):
         self.scratch_dir = scratch_dir
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement, torch.Generator())
         self.replay = EpisodeReplay(capacity, self._sampler, storage, scratch_dir)
-        self.refill: Callable[[], None] = _leave
+        self.refill: Callable[[], None] = leave
+        self.batches_left = 0
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
                 f"{unused} of its steps are unused"
             )
 
-    def setup(self, stage: str) -> None:
-        """Print what the run takes, and refuse a replay that does not fit."""
-        if stage != "fit" or self.trainer is None:
-            return
-        module: Any = self.trainer.lightning_module
-        plan = MemoryPlan(
+    def memory_plan(self, module: Any) -> MemoryPlan:
+        """Work out what the run takes, for a module that knows the spaces."""
+        return MemoryPlan(
             observation_space=module.observation_space,
             action_space=module.action_space,
             train_batches=self.train_batches,
@@ -85,9 +87,32 @@ class ReplayDataModule(LightningDataModule):
             rrd_sample_size=self._sampler.rrd_sample_size,
             capacity=self.capacity,
         )
-        rank_zero_info(str(plan))
-        plan.check(self.storage, self.scratch_dir)
+
+    def check(self, module: Any) -> None:
+        """Make sure that the replay fits, and that the decomposition can use the subsequences.
+
+        Raises:
+            ParameterError: if they do not.
+        """
+        module.decomposition.check(self._sampler.rrd_sample_size)
+        if not len(self.replay):
+            self.memory_plan(module).check(self.storage, self.scratch_dir)
+
+    def setup(self, stage: str) -> None:
+        """Print what the run takes, and refuse a replay that does not fit."""
+        if stage != "fit" or self.trainer is None:
+            return
+        rank_zero_info(str(self.memory_plan(self.trainer.lightning_module)))
+        self.check(self.trainer.lightning_module)
         self._sampler.generator.manual_seed(derive_seed("replay", self.trainer.global_rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the iteration."""
+        return {"batches_left": self.batches_left}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the position in the iteration."""
+        self.batches_left = state_dict["batches_left"]
 
     def train_dataloader(self) -> PairedBatches:
         """Return one epoch's stream of paired batches."""
@@ -108,18 +133,22 @@ class PairedBatches:
         return self._data.iterations_per_epoch * self._data.train_batches
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: where a resumed epoch goes on follows from the number of updates."""
+        """Return nothing: the DataModule keeps the position."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore nothing."""
 
     def __iter__(self) -> Iterator[TensorDict]:
-        """Refill the replay and draw, for each batch."""
+        """Refill the replay before each iteration, and draw."""
+        data = self._data
         for _ in range(len(self)):
-            self._data.refill()
-            yield self._data.replay.sample()
+            if not (data.batches_left and len(data.replay)):
+                data.refill()
+                data.batches_left = data.train_batches
+            data.batches_left -= 1
+            yield data.replay.sample()
 
 
-def _leave() -> None:
+def leave() -> None:
     """Leave the replay as it is: nobody collects."""

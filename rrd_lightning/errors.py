@@ -10,13 +10,14 @@ class ParameterError(ValueError):
     prints it without a traceback.
 
     Args:
-        name: the parameter, as the user writes it (``data.batch_size``).
+        name: the parameter (``batch_size``), with its section where that helps (``data.batch_size``).
         value: what was given.
         problem: what is wrong and what would be right.
     """
 
     def __init__(self, name: str, value: object, problem: str) -> None:
-        super().__init__(f"{name}={value!r}: {problem}")
+        # One line, also where a value's text, such as a space's, has several.
+        super().__init__(" ".join(f"{name}={value!r}: {problem}".split()))
         self.name = name
 
 
@@ -25,3 +26,10 @@ def require_positive(**parameters: float) -> None:
     for name, value in parameters.items():
         if value <= 0:
             raise ParameterError(name, value, "must be greater than zero")
+
+
+def require_not_negative(**parameters: float) -> None:
+    """Raise a `ParameterError` for the first parameter that is less than zero."""
+    for name, value in parameters.items():
+        if value < 0:
+            raise ParameterError(name, value, "must not be negative")

@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,11 @@ class MemoryPlan:
             place, free = "free memory", psutil.virtual_memory().available
         else:
             folder = scratch_dir or tempfile.gettempdir()
+            while not Path(folder).exists():
+                folder = str(Path(folder).parent)
             place, free = f"free disk space of {folder}", shutil.disk_usage(folder).free
         if self.replay > free:
-            fitting = math.floor(free / self.record / 1.05 / 1000) * 1000
+            fitting = int(free / self.record / 1.05)
             raise ParameterError(
                 "data.capacity",
                 self.capacity,

@@ -17,9 +17,11 @@ from torch.optim import Adam, Optimizer
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.decomposition import RRD, Decomposition
-from rrd_lightning.envs import space_from_dict, space_to_dict
-from rrd_lightning.errors import ParameterError
-from rrd_lightning.replay import episode_transitions
+from rrd_lightning.episode import episode_transitions
+from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.spaces import space_from_dict, space_to_dict
+
+REQUIRED = {"state_dict", "optimizer_states", "hyper_parameters", "env_steps"}
 
 AgentFactory = Callable[[Space, Space], Agent]
 DecompositionFactory = Callable[[Space, Space], Decomposition]
@@ -71,9 +73,10 @@ class RRDModule(LightningModule):
         names = [group["name"] for group in self._parameter_groups()]
         if not names:
             raise ParameterError("train_policy", train_policy, "without it this decomposition learns nothing")
-        for name in self.gradient_clip:
+        for name, limit in self.gradient_clip.items():
             if name not in names:
                 raise ParameterError("gradient_clip", name, f"must be one of the groups {names}")
+            require_positive(**{f"gradient_clip.{name}": limit})
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups = self.decomposition.parameter_groups()
@@ -82,6 +85,12 @@ class RRDModule(LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group per part, so that global_step is the number of updates."""
         return Adam(self._parameter_groups(), fused=True)
+
+    def on_train_start(self) -> None:
+        """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""
+        optimizer: Any = self.optimizers()
+        for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
+            group.update({option: value for option, value in own.items() if option != "params"})
 
     def training_step(self, batch: TensorDictBase, batch_idx: int) -> None:
         """Make one update from a paired batch."""
@@ -95,11 +104,15 @@ class RRDModule(LightningModule):
         optimizer.step()
         if self.train_policy:
             self.agent.update_targets()
-        trainer: Any = self.trainer
-        if self.global_step % trainer.log_every_n_steps == 0:
+        if self.logs_now():
             # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
-            trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
+            self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
             self.log_dict({**metrics, "step": self.clock()})
+
+    def logs_now(self) -> bool:
+        """Tell whether the latest update's metrics are logged."""
+        trainer: Any = self.trainer
+        return bool(trainer.log_every_n_steps) and self.global_step % trainer.log_every_n_steps == 0
 
     def losses(self, batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of all losses of a paired batch, and detached scalars to log."""
@@ -137,7 +150,7 @@ class RRDModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the clock, and refuse weights of another model.
+        """Restore the clock, and refuse weights and optimizers of another model.
 
         Raises:
             ParameterError: naming the first parameter that differs.
@@ -154,6 +167,14 @@ class RRDModule(LightningModule):
                     f"has shape {saved.get(name)} in the checkpoint and {own.get(name)} in the model: "
                     "give the spaces, agent, decomposition and sizes that it was trained with",
                 )
+        trained = [group["name"] for group in checkpoint["optimizer_states"][0]["param_groups"]]
+        names = [group["name"] for group in self._parameter_groups()]
+        if trained != names:
+            raise ParameterError(
+                "model.train_policy",
+                self.train_policy,
+                f"trains {names}, the checkpoint was training {trained}: its optimizer cannot go on",
+            )
         self.env_steps = checkpoint["env_steps"]
 
     @classmethod
@@ -198,6 +219,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         # torch.load raises anything from RuntimeError to UnicodeDecodeError on a damaged file.
         reason = str(error).partition("\n")[0]
         raise ParameterError("ckpt_path", str(path), f"is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "env_steps"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= REQUIRED:
         raise ParameterError("ckpt_path", str(path), "is not a checkpoint of rrd_lightning")
     return checkpoint

@@ -58,5 +58,26 @@ class Counter(Env[Any, Any]):
         return observation, float(self._time), last and even, last and not even, {}
 
 
+ACTION_DTYPE = np.float32
+
+
+class Bounded(Env[Any, Any]):
+    """The observation is the last action, within the bounds [0, 4] and [-3, 9]."""
+
+    def __init__(self) -> None:
+        low, high = np.array([0, -3], ACTION_DTYPE), np.array([4, 9], ACTION_DTYPE)
+        self.action_space = spaces.Box(low, high, dtype=ACTION_DTYPE)
+        self.observation_space = spaces.Box(-10, 10, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action.dtype == ACTION_DTYPE
+        return action.astype(np.float32), 0.0, False, False, {}
+
+
+gymnasium.register("Bounded-v0", Bounded)
 gymnasium.register("Follow-v0", Follow)
 gymnasium.register("Counter-v0", Counter, max_episode_steps=100)

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import matplotlib.image
 import pytest
 import torch
@@ -15,7 +16,8 @@ from scipy import stats
 from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
-from rrd_lightning.callbacks import EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.agents import SAC
+from rrd_lightning.callbacks import Collect, EnvStepProgressBar, Evaluate, Plots
 from rrd_lightning.callbacks.evaluate import judge, summarize
 from tests.runs import make_data, make_module, make_trainer, run
 
@@ -121,12 +123,96 @@ def test_capacity_below_one_episode() -> None:
 
 def test_budget_spent_in_warmup() -> None:
     """Counting finished episodes only, 190 of 200 steps are not there in time."""
-    with pytest.raises(ParameterError, match="total_env_steps=250: is spent while the replay holds 200"):
+    with pytest.raises(ParameterError, match="total_env_steps=250: is spent with 200 transitions"):
         run(
             "Pendulum-v1",
             data={"capacity": 5000},
             collect={"warmup_steps": 240, "total_env_steps": 250},
         )
+
+
+def test_warmup_ends_where_the_replay_keeps_fewer_transitions() -> None:
+    """Whole episodes of 200 steps: a capacity of 500 keeps 400."""
+    trainer, module, data = run(
+        "Pendulum-v1",
+        data={"capacity": 500},
+        collect={"warmup_steps": 450, "total_env_steps": 700},
+    )
+    assert len(data.replay) == 400
+    assert module.env_steps == 700
+    assert trainer.global_step == 20
+
+
+def test_actions_are_random_until_the_warmup_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    explored: list[int] = []
+    act = SAC.act
+
+    def spy(self: SAC, observation: torch.Tensor, *, explore: bool) -> torch.Tensor:
+        explored.append(1)
+        return act(self, observation, explore=explore)
+
+    monkeypatch.setattr(SAC, "act", spy)
+    _, _, data = run(collect={"warmup_steps": 100, "total_env_steps": 160})
+    assert len(explored) == 60
+    warmup = data.replay.storage[:][keys.ACTION][:110]
+    # Uniform in [-1, 1]: variance 1/3, over 100 draws within 0.1.
+    assert float(warmup.var()) == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_callbacks_serve_one_run_after_another() -> None:
+    env = Environment("Follow-v0")
+    evaluate, plots = Evaluate(env, episodes=1, every_n_env_steps=100), Plots()
+    for version in range(2):
+        torch.manual_seed(0)
+        collect = Collect(env, env_steps_per_iteration=20, warmup_steps=100, total_env_steps=300)
+        make_trainer(collect, evaluate, plots).fit(make_module(env), make_data())
+        evaluations = [
+            row for row in read_csv(Path(f"logs/version_{version}")) if "evaluate/return_mean" in row
+        ]
+        assert [row["step"] for row in evaluations] == ["120", "200", "300"]
+        assert len(plots.state_dict()["curve"]) == 3
+
+
+def test_nothing_is_left_behind_in_the_data() -> None:
+    _, module, data = run(evaluate={"episodes": 1})
+    with pytest.warns(UserWarning, match="no `val_dataloader`"):
+        make_trainer(max_steps=3, max_epochs=1, logger=False).fit(module, data)
+    assert not hasattr(vars(data), "val_dataloader")
+
+
+@pytest.mark.parametrize("limit", [{"max_steps": 10}, {"max_epochs": 1}])
+def test_the_end_of_a_run_is_evaluated_whatever_ends_it(limit: dict[str, int]) -> None:
+    run(evaluate={"episodes": 1, "every_n_env_steps": 10_000}, **limit)
+    evaluations = [row for row in read_csv() if "evaluate/return_mean" in row]
+    assert len(evaluations) == 1
+
+
+def test_environments_are_closed_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fail(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("stop here")
+
+    closed: list[int] = []
+    close = gymnasium.vector.SyncVectorEnv.close
+
+    def spy(envs: Any) -> None:
+        closed.append(1)
+        close(envs)
+
+    monkeypatch.setattr(gymnasium.vector.SyncVectorEnv, "close", spy)
+    with pytest.raises(RuntimeError, match="stop here"):
+        run(callbacks=[Fail(), EnvStepProgressBar()], enable_progress_bar=True)
+    assert closed == [1]
+
+
+def test_evaluate_needs_the_data_module() -> None:
+    env = Environment("Follow-v0")
+    with pytest.raises(ParameterError, match="datamodule=None: Evaluate needs a ReplayDataModule"):
+        make_trainer(Evaluate(env), logger=False).validate(make_module(env), [0], verbose=False)
+
+
+def test_logging_can_be_turned_off() -> None:
+    run(log_every_n_steps=0, logger=False)
 
 
 def make_judged(predicted: list[float], true: list[float], **more: float) -> dict[str, float]:

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from rrd_lightning.cli import main
+from tests.runs import run
 
 CONFIGS = sorted(path.stem for path in Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
 FEW_STEPS = [
@@ -113,6 +114,47 @@ def test_a_trainer_without_checkpoints_or_for_a_quick_look() -> None:
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
+def test_what_the_command_line_says_wins_over_a_checkpoint() -> None:
+    main([*DEBUG, "--collect.total_env_steps=1000"])
+    changed = ["--model.agent.actor_learning_rate=1e-5", "--data.train_batches=7"]
+    main(["fit", "--ckpt_path=last", *changed, "--collect.total_env_steps=1500", "--trainer.accelerator=cpu"])
+    resumed = torch.load("runs/Pendulum-v1/version_1/checkpoints/last.ckpt", weights_only=True)
+    rates = {group["name"]: group["lr"] for group in resumed["optimizer_states"][0]["param_groups"]}
+    assert rates == {"reward": 3e-4, "actor": 1e-5, "critic": 3e-4, "temperature": 3e-4}
+    with pytest.raises(SystemExit, match=r"error: model.train_policy=False: trains \['reward'\]"):
+        main(["fit", "--ckpt_path=last", "--model.train_policy=false", "--trainer.accelerator=cpu"])
+
+
+def test_runs_without_a_logger_have_folders_of_their_own() -> None:
+    for _ in range(2):
+        main([*DEBUG, "--trainer.logger=false", "--collect.total_env_steps=600"])
+    for version in range(2):
+        assert Path(f"runs/Pendulum-v1/version_{version}/checkpoints/last.ckpt").is_file()
+        assert Path(f"runs/Pendulum-v1/version_{version}/config.yaml").is_file()
+
+
+def test_memory_mapped_replay_twice_in_one_new_folder() -> None:
+    for _ in range(2):
+        main(
+            [*DEBUG, "--data.storage=memmap", "--data.scratch_dir=new/scratch", "--collect.total_env_steps=600"]
+        )
+
+
+def test_missing_checkpoint_named_in_a_config(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("env:\n  id: Pendulum-v1\nckpt_path: missing.ckpt\n")
+    assert "ckpt_path='missing.ckpt': there is no such file" in error_of(
+        ["fit", "--config", "mine.yaml"], capsys
+    )
+
+
+def test_a_checkpoint_of_python_is_tested_with_its_environment_named() -> None:
+    _, module, _ = run("Pendulum-v1", collect={"warmup_steps": 200, "total_env_steps": 300})
+    module.trainer.save_checkpoint("python.ckpt", weights_only=False)
+    sizes = ["--model.agent.hidden_sizes=[32,32]", "--model.decomposition.hidden_sizes=[32,32]"]
+    main(["test", "--ckpt_path=python.ckpt", "--env.id=Pendulum-v1", "--model.agent=SAC", *sizes])
+    assert list(Path("runs/Pendulum-v1/version_0/plots").glob("*.png"))
+
+
 def test_a_second_run_leaves_the_first_alone() -> None:
     main([*DEBUG, "--collect.total_env_steps=1000"])
     first = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
@@ -148,6 +190,11 @@ def test_parts_are_chosen_by_name() -> None:
         (["--collect.warmup_steps=many"], "warmup_steps"),
         (["--config", "no_such_config"], r"config='no_such_config'.*\(debug, mujoco, paper, quickstart\)"),
         (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
+        (["--model.decomposition.bias_correction=true", "--data.rrd_sample_size=1"], "rrd_sample_size=1: must"),
+        (["--data.capacity=100000000000000"], "data.capacity=1.*: the full replay takes"),
+        (["--env.kwargs.no_such=1"], "env.id='Pendulum-v1': cannot be made: .*no_such"),
+        (["--model.agent.critic_learning_rate=-1"], "critic_learning_rate=-1.0: must not be negative"),
+        (["--wandb_project=mine"], "wandb_project='mine': needs wandb"),
         (["--ckpt_path", "last"], "ckpt_path='last': there is no runs/"),
         (["--checkpoint.every_n_env_steps=0"], "every_n_env_steps=0: must be greater than zero"),
     ],

@@ -26,11 +26,29 @@ def test_stream_is_sized_refilled_and_fresh() -> None:
     stream = data.train_dataloader()
     assert len(stream) == 12
     for index, batch in enumerate(stream):
-        assert len(added) == index + 1  # drawn after this refill, before the next
+        # Drawn after the iteration's refill, before the next one's.
+        assert len(added) == index // 4 + 1
+        assert data.batches_left == 3 - index % 4
         assert batch[keys.TRANSITIONS].batch_size == (32,)
         assert batch[keys.SUBSEQUENCES].batch_size == (4,)
         assert batch[keys.SUBSEQUENCES][keys.ACTION].shape == (4, 8, 1)
     assert index == 11
+
+
+def test_an_epoch_that_is_cut_short_goes_on_with_its_iteration() -> None:
+    data = make_data(train_batches=4, iterations_per_epoch=3)
+    refills: list[int] = []
+    data.replay.add_episode(make_episode(0, 5))
+    data.refill = lambda: refills.append(0)
+    for index, _ in enumerate(data.train_dataloader()):
+        if index == 5:
+            break
+    assert len(refills) == 2
+    later = make_data(train_batches=4)
+    later.load_state_dict(data.state_dict())
+    assert later.batches_left == 2
+    for index, _ in enumerate(data.train_dataloader()):
+        assert len(refills) == 2 + (index + 2) // 4
 
 
 def test_the_seeds_example() -> None:

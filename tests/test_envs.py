@@ -9,7 +9,8 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
 from rrd_lightning import Environment, ParameterError, keys
-from rrd_lightning.envs import Rollout, space_from_dict, space_to_dict
+from rrd_lightning.envs import Rollout
+from rrd_lightning.spaces import space_from_dict, space_to_dict
 
 PAPER = ["Ant", "HalfCheetah", "Walker2d", "Humanoid", "Reacher", "Swimmer", "Hopper", "HumanoidStandup"]
 
@@ -56,6 +57,17 @@ def test_constructor_arguments_are_passed() -> None:
     assert env.observation_space.shape == (18,)
     with pytest.raises(ParameterError, match=r"env.id='HalfCheetah-v5': cannot be made: .*no_such_option"):
         _ = Environment("HalfCheetah-v5", kwargs={"no_such_option": 1}).observation_space
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_actions_are_scaled_to_the_bounds(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.environments.ACTION_DTYPE", dtype)
+    env = Environment("Bounded-v0").make()
+    assert env.action_space == Box(-1, 1, (2,), np.float32)
+    env.reset(seed=0)
+    for action, expected in (((-1, -1), (0, -3)), ((1, 1), (4, 9)), ((0, 0), (2, 3)), ((0.5, -0.5), (3, 0))):
+        received, *_ = env.step(np.array(action, np.float32))
+        assert received.tolist() == list(expected)
 
 
 def test_unknown_ids_list_near_matches() -> None:

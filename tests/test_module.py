@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from gymnasium import Space
 from gymnasium.spaces import Box
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
-from rrd_lightning.agents import SAC
+from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
 from tests.runs import make_module, run
 from tests.test_replay import make_replay
@@ -73,11 +76,41 @@ def test_the_true_reward_reaches_no_loss(env: Environment) -> None:
     assert before == after
 
 
-def test_agent_learns_from_the_reward_model_before_the_update(env: Environment) -> None:
-    module, batch = make_module(env), make_batch()
-    _, metrics = module.losses(batch)
-    expected = module.decomposition.reward(batch[keys.TRANSITIONS]).mean()
-    torch.testing.assert_close(metrics["reward/agent_mean"], expected.detach())
+def test_agent_learns_from_the_reward_model_before_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within real training steps, the reward is that of the weights from before the step."""
+    checked: list[bool] = []
+    losses = SAC.losses
+
+    def spy(self: SAC, transitions: TensorDict, reward: torch.Tensor) -> tuple:
+        expected = latest[-1].reward(transitions).detach() if latest else reward
+        checked.append(torch.equal(reward, expected) and not reward.requires_grad)
+        return losses(self, transitions, reward)
+
+    class Copy(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            latest.append(copy.deepcopy(pl_module.decomposition))
+
+    latest: list[RRD] = []
+    monkeypatch.setattr(SAC, "losses", spy)
+    run(callbacks=[Copy()], collect={"total_env_steps": 160})
+    assert checked == [True] * 12
+
+
+def test_targets_follow_each_update() -> None:
+    class Watch(Callback):
+        targets: ClassVar[list[torch.Tensor]] = []
+        critics: ClassVar[list[torch.Tensor]] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            self.targets.append(pl_module.agent.target_critic.weights[0].clone())
+            self.critics.append(pl_module.agent.critic.weights[0].detach().clone())
+
+    watch = Watch()
+    run(callbacks=[watch], collect={"total_env_steps": 160})
+    assert len(watch.targets) == 12
+    for before, after, critic in zip(watch.targets, watch.targets[1:], watch.critics[1:], strict=False):
+        torch.testing.assert_close(after, 0.995 * before + 0.005 * critic)
+        assert not torch.equal(before, after)
 
 
 def test_one_optimizer_with_a_rate_per_part(env: Environment) -> None:
@@ -127,6 +160,8 @@ def test_gradients_are_clipped_per_group(env: Environment, monkeypatch: pytest.M
     assert max(norms) <= 1.001e-3
     with pytest.raises(ParameterError, match="gradient_clip='critics': must be one of the groups"):
         make_module(env, gradient_clip={"critics": 1.0})
+    with pytest.raises(ParameterError, match=r"gradient_clip.critic=-1.0: must be greater than zero"):
+        make_module(env, gradient_clip={"critic": -1.0})
 
 
 def test_one_seed_gives_one_run_to_the_last_bit() -> None:
@@ -199,6 +234,38 @@ def test_components_can_be_copied() -> None:
     twin = copy.deepcopy(agent)
     assert twin.init_args == agent.init_args
     assert twin.gamma == 0.5
+
+
+class Eager(SAC):
+    """An agent of a user, that passes its options on."""
+
+    def __init__(
+        self, observation_space: Space, action_space: Space, bonus: float = 1.0, **kwargs: Any
+    ) -> None:
+        super().__init__(observation_space, action_space, **kwargs)
+        self.bonus = bonus
+
+
+def test_options_that_are_passed_on_are_remembered(env: Environment) -> None:
+    spaces = (env.observation_space, env.action_space)
+    agent = Agent.build(Eager(*spaces, bonus=2.0, gamma=0.5, hidden_sizes=(8,)).configuration(), *spaces)
+    assert isinstance(agent, Eager)
+    assert (agent.bonus, agent.gamma, agent.init_args["hidden_sizes"]) == (2.0, 0.5, [8])
+    with pytest.raises(ParameterError, match=r"bonus=.*must be a number, a string, or a list of these"):
+        Eager(*spaces, bonus=torch.ones(2))  # type: ignore[arg-type]
+
+
+def test_options_out_of_range(env: Environment) -> None:
+    for options, message in (
+        ({"agent": partial(SAC, actor_learning_rate=-1.0)}, "actor_learning_rate=-1.0: must not be negative"),
+        ({"agent": partial(SAC, hidden_sizes=(8, 0))}, r"hidden_sizes=\[8, 0\]: every layer"),
+        ({"decomposition": partial(RRD, hidden_sizes=(0,))}, r"hidden_sizes=\[0\]: every layer"),
+        ({"decomposition": partial(RRD, learning_rate=-1.0)}, "learning_rate=-1.0: must not be negative"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            make_module(env, **options)
+    with pytest.raises(ParameterError, match="rrd_sample_size=1: must be at least 2 for the bias correction"):
+        run(module={"decomposition": partial(RRD, bias_correction=True)}, data={"rrd_sample_size": 1})
 
 
 @pytest.mark.parametrize("yardstick", [EnvironmentReward, EpisodicReward])

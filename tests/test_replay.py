@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from scipy.stats import chisquare
 from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, keys
-from rrd_lightning.replay import EpisodeReplay, PairedSampler, episode_transitions
+from rrd_lightning.episode import episode_transitions
+from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from rrd_lightning.replay.buffer import ring_size
 
 
@@ -237,6 +240,24 @@ def test_memory_mapped_storage(tmp_path: Path) -> None:
         replay.add_episode(make_episode(identity, 9))
     check_batch(replay.sample(), {identity: 9 for identity in range(29, 40)})
     assert any((tmp_path / "replay").rglob("*.memmap"))
+    # Another replay may use the same folder at the same time, and each clears up after itself.
+    other = make_replay(100, storage="memmap", scratch_dir=str(tmp_path / "replay"))
+    other.add_episode(make_episode(0, 9))
+    check_batch(replay.sample(), {identity: 9 for identity in range(29, 40)})
+    del replay, other
+    gc.collect()
+    assert not list((tmp_path / "replay").iterdir())
+
+
+def test_a_sampler_may_add_to_the_batch() -> None:
+    class Longest(PairedSampler):
+        def sample(self, storage: Any, batch_size: int = 0) -> tuple[torch.Tensor, dict[str, Any]]:
+            index, draws = super().sample(storage, batch_size)
+            return index, {**draws, "return_max": self.table["episode_return"].max()}
+
+    replay = EpisodeReplay(100, Longest(8, 8, 4, True, torch.Generator()))
+    replay.add_episode(make_episode(3, 5))
+    assert replay.sample()["return_max"] == 35
 
 
 def test_nested_observations_and_images() -> None:
@@ -279,9 +300,12 @@ def test_only_valid_finished_episodes_come_in() -> None:
     bad[keys.ACTION][2] = torch.nan
     with pytest.raises(ParameterError, match="episode='action': holds a number that is not finite"):
         replay.add_episode(bad)
-    for loose in (replay.add, replay.extend):
+    for key in (keys.EPISODE_RETURN, keys.TERMINATED, keys.REWARD):
+        with pytest.raises(ParameterError, match=f"lacks '{key}'"):
+            replay.add_episode(make_episode(0, 5).exclude(key))
+    for refused in (replay.add, replay.extend, replay.empty, replay.load_state_dict, replay.dumps):
         with pytest.raises(TypeError, match="finished episodes only"):
-            loose(make_episode(0, 5))
+            refused(make_episode(0, 5))
     with pytest.raises(RuntimeError, match="the replay is empty"):
         replay.sample()
     assert len(replay) == 0

@@ -223,6 +223,8 @@ def test_actions_explore_or_do_not() -> None:
         ((OBSERVATION, Discrete(4)), r"action_space=Discrete\(4\): SAC serves continuous vectors"),
         ((OBSERVATION, Box(-1, 1, (2, 2))), "action_space=Box.*SAC serves continuous vectors"),
         ((OBSERVATION, Box(-torch.inf, 1, (2,))), "SAC needs finite bounds on every action"),
+        ((OBSERVATION, Box(0, 5, (2,), "int64")), "action_space=Box.*floating numbers"),
+        ((Box(0, 255, (5,), "uint8"), ACTION), "observation_space=Box.*floating numbers"),
         ((Discrete(4), ACTION), r"observation_space=Discrete\(4\): SAC serves continuous vectors"),
         ((Dict({"a": OBSERVATION}), ACTION), "observation_space=Dict.*SAC serves continuous vectors"),
     ],

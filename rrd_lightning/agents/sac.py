@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from rrd_lightning import keys
 from rrd_lightning.agents.base import Agent
 from rrd_lightning.component import vector_size
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.networks import MLP, EnsembleMLP
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -70,9 +70,14 @@ class SAC(Agent):
         if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
         require_positive(initial_temperature=initial_temperature)
+        require_not_negative(
+            actor_learning_rate=actor_learning_rate,
+            critic_learning_rate=critic_learning_rate,
+            temperature_learning_rate=temperature_learning_rate,
+        )
         for name, share in (("gamma", gamma), ("polyak", polyak)):
             if not 0 <= share <= 1:
-                raise ParameterError(f"agent.{name}", share, "must be between 0 and 1")
+                raise ParameterError(name, share, "must be between 0 and 1")
         self.actor = MLP([observations, *hidden_sizes, 2 * actions])
         self.critic = EnsembleMLP(2, [observations + actions, *hidden_sizes, 1])
         self.target_critic = deepcopy(self.critic).requires_grad_(False)

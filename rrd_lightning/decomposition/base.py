@@ -23,6 +23,9 @@ class Decomposition(Component):
     def __init__(self, observation_space: Space, action_space: Space) -> None:
         super().__init__()
 
+    def check(self, rrd_sample_size: int) -> None:
+        """Raise a `ParameterError` where subsequences of so many steps are of no use. All are by default."""
+
     @abstractmethod
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the agent's reward of each transition, ``[batch]``."""

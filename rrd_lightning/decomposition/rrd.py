@@ -17,7 +17,7 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.component import vector_size
 from rrd_lightning.decomposition.base import Decomposition
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.errors import ParameterError, require_not_negative
 from rrd_lightning.networks import MLP
 
 Scale = Literal["per_step", "episode"]
@@ -65,13 +65,17 @@ def rrd_loss(
     sample_size = predicted_reward.shape[-1]
     loss = (predicted_reward.mean(-1) - episode_return / length).square()
     if bias_correction:
-        if sample_size < 2:
-            raise ParameterError("rrd_sample_size", sample_size, "must be at least 2 for the bias correction")
+        _check_variance(sample_size)
         coefficient = _draw_coefficient(length, sample_size, with_replacement)
         loss = loss - predicted_reward.var(-1) * coefficient / sample_size
     if scale == "episode":
         loss = loss * length.square()
     return loss.mean()
+
+
+def _check_variance(sample_size: int) -> None:
+    if sample_size < 2:
+        raise ParameterError("rrd_sample_size", sample_size, "must be at least 2 for the bias correction")
 
 
 def _draw_coefficient(length: Tensor, sample_size: int, with_replacement: bool | Tensor) -> Tensor:
@@ -110,7 +114,8 @@ class RRD(Decomposition):
     ) -> None:
         super().__init__(observation_space, action_space)
         if scale not in {"per_step", "episode"}:
-            raise ParameterError("decomposition.scale", scale, "must be 'per_step' or 'episode'")
+            raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
+        require_not_negative(learning_rate=learning_rate)
         inputs = 2 * vector_size(observation_space, "observation_space", self) + vector_size(
             action_space, "action_space", self
         )
@@ -118,6 +123,11 @@ class RRD(Decomposition):
         self.learning_rate = learning_rate
         self.bias_correction = bias_correction
         self.scale: Scale = scale
+
+    def check(self, rrd_sample_size: int) -> None:
+        """Make sure that there is a variance to correct for."""
+        if self.bias_correction:
+            _check_variance(rrd_sample_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group, ``reward``."""

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import Env, Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import RescaleAction, TransformObservation
+from gymnasium.wrappers import TransformAction, TransformObservation
 
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.errors import ParameterError, require_positive
@@ -53,14 +53,17 @@ class Environment:
             env = gymnasium.make(
                 self._spec, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
             )
-        except (TypeError, gymnasium.error.Error, ImportError) as error:
+        except Exception as error:
+            # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        if isinstance(env.action_space, spaces.Box) and env.action_space.is_bounded():
-            env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
-        return EpisodicFeedback(_single_precision(env))
+        return EpisodicFeedback(_single_precision(_unit_actions(env)))
 
     def make_vector(self, num_envs: int, vectorization: Vectorization = "sync") -> VectorEnv[Any, Any, Any]:
-        """Make several, stepped together; an ended episode restarts within the same step."""
+        """Make several, stepped together; an ended episode restarts within the same step.
+
+        ``"async"`` starts processes, which import the running script: one without an
+        ``if __name__ == "__main__":`` would start itself again.
+        """
         vector_class = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
         return vector_class([self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -80,6 +83,21 @@ class Environment:
     def action_space(self) -> Space[Any]:
         """Of one environment."""
         return self._spaces[1]
+
+
+def _unit_actions(env: Env[Any, Any]) -> Env[Any, Any]:
+    """Let bounded continuous actions be float32 in [-1, 1], scaled to the environment's bounds."""
+    space = env.action_space
+    if not (isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)):
+        return env
+    unit = spaces.Box(-1.0, 1.0, space.shape, np.float32)
+    # In this form bounds of [-1, 1] leave an action as it is, to the last bit.
+    middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
+
+    def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.clip(middle + half * action, space.low, space.high).astype(space.dtype)
+
+    return TransformAction(env, scale, unit)
 
 
 def _single_precision(env: Env[Any, Any]) -> Env[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ class Rollout:
         """The current observation of every environment, ``[num_envs, ...]``."""
         return _to_tensor(self._observation)
 
-    def step(self, action: np.ndarray[Any, Any]) -> Iterator[TensorDict]:
+    def step(self, action: np.ndarray[Any, Any]) -> list[TensorDict]:
         """Take a step in every environment.
 
         Args:
@@ -97,6 +96,7 @@ class Rollout:
         """
         self._observation, feedback, terminated, truncated, info = self.envs.step(action)
         done = terminated | truncated
+        finished = []
         for env, partial in enumerate(self._partial):
             partial.actions.append(action[env])
             if not done[env]:
@@ -107,8 +107,9 @@ class Rollout:
             partial.observations.append(info["final_obs"][env])
             partial.true_rewards.append(final[TRUE_REWARD][env])
             success = bool(final["success"][env]) if "success" in final else None
-            yield partial.finish(float(feedback[env]), bool(terminated[env]), success)
+            finished.append(partial.finish(float(feedback[env]), bool(terminated[env]), success))
             self._partial[env] = PartialEpisode(_row(self._observation, env))
+        return finished
 
     def state_dict(self) -> dict[str, Any]:
         """Return how each environment came to where it is, and the steps since its last reset."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rrd_lightning.errors import ParameterError
+
 
 class MLP(nn.Module):
     """A perceptron with Xavier-uniform weights and zero biases.
@@ -19,6 +21,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
+        _check(sizes)
         layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)]
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
@@ -44,6 +47,7 @@ class EnsembleMLP(nn.Module):
 
     def __init__(self, members: int, sizes: Sequence[int]) -> None:
         super().__init__()
+        _check(sizes)
         self.members = members
         pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(members, *pair)) for pair in pairs)
@@ -69,3 +73,8 @@ class EnsembleMLP(nn.Module):
             if index < last:
                 outputs = functional.relu(outputs)
         return outputs
+
+
+def _check(sizes: Sequence[int]) -> None:
+    if min(sizes) < 1:
+        raise ParameterError("hidden_sizes", list(sizes[1:-1]), "every layer must have at least one unit")

@@ -1,8 +1,7 @@
 """The episode replay: finished episodes in, paired batches out."""
 
 from rrd_lightning.replay.buffer import EpisodeReplay
-from rrd_lightning.replay.episode import episode_transitions
 from rrd_lightning.replay.sampler import PairedSampler
 from rrd_lightning.replay.table import EpisodeTable
 
-__all__ = ["EpisodeReplay", "EpisodeTable", "PairedSampler", "episode_transitions"]
+__all__ = ["EpisodeReplay", "EpisodeTable", "PairedSampler"]

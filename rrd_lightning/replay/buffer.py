@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +17,9 @@ from torchrl.data.replay_buffers.writers import RoundRobinWriter
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.replay.sampler import Draw, PairedSampler
+
+# What a sampler must draw; any other tensor that it adds is passed on in the batch.
+OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
 
 Nested: TypeAlias = Tensor | TensorDictBase
 
@@ -38,7 +45,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         capacity: transitions that the replay holds at most.
         sampler: draws the steps of each batch.
         storage: ``"memory"``, or ``"memmap"`` for files on disk.
-        scratch_dir: folder of the files; a temporary one by default.
+        scratch_dir: where the files' temporary folder is made; the system's place by default.
 
     Raises:
         ParameterError: if the capacity or the storage is not valid.
@@ -55,10 +62,16 @@ class EpisodeReplay(TensorDictReplayBuffer):
         if storage not in {"memory", "memmap"}:
             raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
         records = ring_size(capacity)
+        if storage == "memmap":
+            if scratch_dir is not None:
+                Path(scratch_dir).mkdir(parents=True, exist_ok=True)
+            # A folder of its own, which goes when the replay goes.
+            own_folder = mkdtemp(prefix="replay-", dir=scratch_dir)
+            weakref.finalize(self, shutil.rmtree, own_folder, ignore_errors=True)
         super().__init__(
             storage=LazyTensorStorage(records)
             if storage == "memory"
-            else LazyMemmapStorage(records, scratch_dir=scratch_dir),
+            else LazyMemmapStorage(records, scratch_dir=own_folder),
             sampler=sampler,
             # TorchRL's default writer would store an index beside every record.
             writer=RoundRobinWriter(),
@@ -76,13 +89,14 @@ class EpisodeReplay(TensorDictReplayBuffer):
         """The number of stored transitions."""
         return self.episodes.transitions
 
-    def add(self, data: Any) -> int:
-        """Refuse single records: a batch must never see an unfinished episode."""
-        raise TypeError("the replay admits finished episodes only: call add_episode")
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse what would let a batch see an unfinished episode, or lose track of the episodes."""
+        raise TypeError(
+            "the replay admits finished episodes only, through add_episode; "
+            "rrd_lightning.replay.saving writes and reads it"
+        )
 
-    def extend(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Refuse loose records: a batch must never see an unfinished episode."""
-        raise TypeError("the replay admits finished episodes only: call add_episode")
+    add = extend = empty = state_dict = load_state_dict = dumps = loads = _refuse
 
     def add_episode(self, episode: TensorDictBase) -> None:
         """Store a finished episode, in place of the oldest ones where there is no room.
@@ -163,6 +177,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         shape = subsequences.step.shape
         return TensorDict(
             {
+                **{key: value for key, value in draws.items() if key not in OWN_DRAWS},
                 keys.TRANSITIONS: TensorDict(
                     {
                         **{key: value[:count] for key, value in steps.items()},
@@ -209,6 +224,9 @@ class EpisodeReplay(TensorDictReplayBuffer):
 
     def _check(self, episode: TensorDictBase) -> int:
         """Return the length of a valid episode."""
+        for key in (keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.EPISODE_RETURN, keys.TERMINATED):
+            if key not in episode:
+                raise ParameterError("episode", sorted(map(str, episode.keys())), f"lacks {key!r}")
         length, rewards = len(episode.get(keys.ACTION)), len(episode.get(keys.REWARD))
         observations = len(episode.get(keys.OBSERVATION))
         if length == 0 or rewards != length or observations != length + 1:

@@ -47,7 +47,12 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
         content["records"] = replay.records(table["start"][rows], table["length"][rows])
         write_synced(content, staged / f"episodes-{saved}-{newest}.pt")
     # The range and the generator, last: a folder without this file is not a saved replay.
-    state = {"oldest": oldest, "newest": newest, "sampler": replay.sampler.state_dict()}
+    state = {
+        "oldest": oldest,
+        "newest": newest,
+        "appended_transitions": table.appended_transitions,
+        "sampler": replay.sampler.state_dict(),
+    }
     write_synced(state, staged / "replay.pt")
     staged.rename(folder)
     sync_folder(folder.parent)
@@ -74,6 +79,7 @@ def load_replay(replay: EpisodeReplay, folder: Path) -> None:
     if wanted != state["newest"]:
         raise ParameterError("ckpt_path", str(folder), f"lacks the file with episode {wanted}")
     replay.episodes.appended = state["newest"]
+    replay.episodes.appended_transitions = state["appended_transitions"]
     replay.sampler.load_state_dict(state["sampler"])
 
 

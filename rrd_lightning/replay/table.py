@@ -21,6 +21,7 @@ class EpisodeTable:
     Attributes:
         transitions: of all live episodes together.
         appended: episodes that were ever appended; the live ones are the latest of them.
+        appended_transitions: their transitions.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class EpisodeTable:
         self._last = 0
         self.transitions = 0
         self.appended = 0
+        self.appended_transitions = 0
 
     def __len__(self) -> int:
         """The number of episodes."""
@@ -61,6 +63,7 @@ class EpisodeTable:
         self._last += 1
         self.transitions += length
         self.appended += 1
+        self.appended_transitions += length
 
     def pop_oldest(self) -> int:
         """Remove the oldest episode and return its length."""

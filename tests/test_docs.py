@@ -44,7 +44,7 @@ def test_readme_python_runs() -> None:
     fit, load = code_blocks("README.md")
     # The same ten lines, on a budget.
     for long, short in (
-        ("total_env_steps=100_000", "total_env_steps=2300, warmup_steps=2000, num_envs=2"),
+        ("total_env_steps=100_000", "total_env_steps=2300, warmup_steps=2000"),
         ("every_n_env_steps=10_000", "every_n_env_steps=10_000, episodes=1"),
         ("train_batches=100", "train_batches=2"),
         ("max_epochs=-1", "max_epochs=-1, accelerator='cpu', enable_progress_bar=False"),
@@ -78,7 +78,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_commands_of_the_readme_parse() -> None:
     lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
-    commands = [line.split()[1:] for line in lines if line.startswith("rrd fit")]
+    commands = [line.split()[1:] for line in lines if line.startswith("rrd fit --config")]
     assert len(commands) == 3
     for command in commands:
         command = [part.replace("my_package.envs:MyTask-v0", "Pendulum-v1") for part in command]

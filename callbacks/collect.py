@@ -77,6 +77,10 @@ class Collect(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check, before any work, that warm-up, batch, capacity and episodes fit each other."""
+        if trainer.world_size > 1:
+            raise ParameterError(
+                "trainer.devices", trainer.world_size, "must be 1: runs are of one process yet"
+            )
         if stage == "fit":
             self.check(trainer.datamodule)
 
@@ -96,7 +100,7 @@ class Collect(Callback):
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
-                f"must be at least collect.warmup_steps={self.warmup_steps}, or the warm-up never ends",
+                f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
             )
         if self.env.max_episode_steps and data.capacity < self.env.max_episode_steps:
             raise ParameterError(
@@ -109,6 +113,9 @@ class Collect(Callback):
         """Start the environments, and stand by for the data's call for more."""
         self._rollout = rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
         rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
+        if self._to_restore and len(self._to_restore["partial"]) != self.num_envs:
+            rank_zero_warn(f"num_envs={self.num_envs} is not the checkpoint's: every environment begins anew")
+            self._to_restore = None
         if self._to_restore is None:
             rollout.reset(derive_seed("collect", trainer.global_rank))
         elif astray := rollout.load_state_dict(self._to_restore):

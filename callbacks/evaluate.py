@@ -70,9 +70,9 @@ class Evaluate(Callback):
     ) -> None:
         """Let Lightning validate after this batch, if it ends an iteration and it is time."""
         due = pl_module.env_steps // self.every_n_env_steps > self._evaluations_done
-        now = (due and not trainer.datamodule.batches_left) or _ends(trainer)
+        time_to = (due and not trainer.datamodule.batches_left) or _ends(trainer)
         # Lightning validates after each batch whose count is a multiple of this.
-        trainer.val_check_batch = 1 if now else NEVER
+        trainer.val_check_batch = 1 if time_to and trainer.enable_validation else NEVER
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Forget the episodes of the evaluation before."""

@@ -21,7 +21,7 @@ from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
-REQUIRED = {"state_dict", "optimizer_states", "hyper_parameters", "env_steps"}
+REQUIRED = {"state_dict", "hyper_parameters", "env_steps"}
 
 AgentFactory = Callable[[Space, Space], Agent]
 DecompositionFactory = Callable[[Space, Space], Decomposition]
@@ -167,9 +167,11 @@ class RRDModule(LightningModule):
                     f"has shape {saved.get(name)} in the checkpoint and {own.get(name)} in the model: "
                     "give the spaces, agent, decomposition and sizes that it was trained with",
                 )
-        trained = [group["name"] for group in checkpoint["optimizer_states"][0]["param_groups"]]
         names = [group["name"] for group in self._parameter_groups()]
-        if trained != names:
+        for state in checkpoint.get("optimizer_states", []):
+            trained = [group["name"] for group in state["param_groups"]]
+            if trained == names:
+                continue
             raise ParameterError(
                 "model.train_policy",
                 self.train_policy,

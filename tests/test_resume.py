@@ -165,6 +165,27 @@ def test_environments_that_do_not_repeat_begin_anew() -> None:
     assert resumed["env_steps"] >= 300
 
 
+def test_another_number_of_environments_begins_anew() -> None:
+    fit("Follow-v0", "first", stop_at=9)
+    with pytest.warns(UserWarning, match="num_envs=2 is not the checkpoint's"):
+        resumed = fit(
+            "Follow-v0", "second", ckpt_path=Path("first/version_0/checkpoints/last.ckpt"), num_envs=2
+        )
+    assert resumed["env_steps"] == 300
+
+
+def test_without_evaluations_runs_are_saved_all_the_same() -> None:
+    env = Environment("Follow-v0")
+    evaluate = Evaluate(env, every_n_env_steps=50)
+    trainer = make_trainer(
+        make_collect(env), evaluate, Checkpoint(50), StopAt(20), limit_val_batches=0, enable_checkpointing=True
+    )
+    with pytest.raises(KilledError):
+        trainer.fit(make_module(env), make_data())
+    saved = torch.load("logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 20
+
+
 def test_without_the_replay_a_new_one_is_filled() -> None:
     fit("Follow-v0", "first", stop_at=9)
     best = Path("first/version_0/checkpoints/best.ckpt")

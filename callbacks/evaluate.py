@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 
 from rrd_lightning import keys
+from rrd_lightning.data import NoEpisodes
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.errors import ParameterError, require_positive
 
@@ -52,14 +53,11 @@ class Evaluate(Callback):
             raise ParameterError("datamodule", None, "Evaluate needs a ReplayDataModule")
         if stage == "fit":
             self._evaluations_done = 0
-        data, episodes = trainer.datamodule, EvaluationEpisodes(self, pl_module)
-        # Without this callback there is nothing to validate with, and Lightning must see that.
-        data.val_dataloader = data.test_dataloader = lambda: episodes
+        trainer.datamodule.evaluation_episodes = EvaluationEpisodes(self, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Take the episodes away again."""
-        for name in ("val_dataloader", "test_dataloader"):
-            vars(trainer.datamodule).pop(name, None)
+        trainer.datamodule.evaluation_episodes = NoEpisodes()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Keep Lightning from validating on a schedule of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -37,6 +37,7 @@ class ReplayDataModule(LightningDataModule):
 
     Attributes:
         refill: called before each iteration; set by whoever collects.
+        evaluation_episodes: what to validate and test with; set by whoever evaluates.
         batches_left: batches of the current iteration that are still to come.
 
     Raises:
@@ -70,6 +71,7 @@ class ReplayDataModule(LightningDataModule):
         self.replay = EpisodeReplay(capacity, self._sampler, storage, scratch_dir)
         self.refill: Callable[[], None] = leave
         self.batches_left = 0
+        self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -118,6 +120,14 @@ class ReplayDataModule(LightningDataModule):
         """Return one epoch's stream of paired batches."""
         return PairedBatches(self)
 
+    def val_dataloader(self) -> Iterable[TensorDict]:
+        """Return the finished episodes that policy and reward model are judged by."""
+        return self.evaluation_episodes
+
+    def test_dataloader(self) -> Iterable[TensorDict]:
+        """Return the same episodes as `val_dataloader`."""
+        return self.evaluation_episodes
+
 
 class PairedBatches:
     """One epoch of paired batches, drawn one by one, so that each sees the newest episodes.
@@ -148,6 +158,14 @@ class PairedBatches:
                 data.batches_left = data.train_batches
             data.batches_left -= 1
             yield data.replay.sample()
+
+
+class NoEpisodes:
+    """Nothing to be judged by. Of no known length, since Lightning warns of a length of zero."""
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        """Yield nothing."""
+        return iter(())
 
 
 def leave() -> None:

@@ -175,9 +175,9 @@ def test_callbacks_serve_one_run_after_another() -> None:
 
 def test_nothing_is_left_behind_in_the_data() -> None:
     _, module, data = run(evaluate={"episodes": 1})
-    with pytest.warns(UserWarning, match="no `val_dataloader`"):
-        make_trainer(max_steps=3, max_epochs=1, logger=False).fit(module, data)
-    assert not hasattr(vars(data), "val_dataloader")
+    make_trainer(max_steps=3, max_epochs=1, logger=False).fit(module, data)
+    assert not list(data.val_dataloader())
+    assert make_trainer(logger=False).validate(module, data, verbose=False) == [{}]
 
 
 @pytest.mark.parametrize("limit", [{"max_steps": 10}, {"max_epochs": 1}])

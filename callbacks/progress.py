@@ -61,6 +61,10 @@ class EnvStepProgressBar(ProgressBar):
         bar.set_postfix(postfix, refresh=False)
         bar.update(pl_module.env_steps - bar.n)
 
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Close the bar, before others say how the run ended."""
+        self._close()
+
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the bar."""
         self._close()

@@ -23,8 +23,8 @@ from rrd_lightning.spaces import space_from_dict, space_to_dict
 
 REQUIRED = {"state_dict", "hyper_parameters", "env_steps"}
 
-AgentFactory = Callable[[Space, Space], Agent]
-DecompositionFactory = Callable[[Space, Space], Decomposition]
+AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
+DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
 
 class RRDModule(LightningModule):
@@ -52,8 +52,8 @@ class RRDModule(LightningModule):
 
     def __init__(
         self,
-        observation_space: Space,
-        action_space: Space,
+        observation_space: Space[Any],
+        action_space: Space[Any],
         agent: AgentFactory = SAC,
         decomposition: DecompositionFactory = RRD,
         train_policy: bool = True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from gymnasium import Space
 from tensordict import TensorDictBase
@@ -19,7 +20,7 @@ class Agent(Component):
         action_space: of a single environment.
     """
 
-    def __init__(self, observation_space: Space, action_space: Space) -> None:
+    def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
 
     @abstractmethod

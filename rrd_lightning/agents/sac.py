@@ -52,8 +52,8 @@ class SAC(Agent):
 
     def __init__(
         self,
-        observation_space: Space,
-        action_space: Space,
+        observation_space: Space[Any],
+        action_space: Space[Any],
         *,
         hidden_sizes: Sequence[int] = (256, 256),
         gamma: float = 0.99,
@@ -128,7 +128,7 @@ class SAC(Agent):
     @torch.no_grad()
     def update_targets(self) -> None:
         """Move the target critics a step of 1 - polyak towards the critics."""
-        average = get_ema_multi_avg_fn(self.polyak)
+        average = get_ema_multi_avg_fn(self.polyak)  # type: ignore[no-untyped-call]
         average(list(self.target_critic.parameters()), list(self.critic.parameters()), None)
 
     def _critic_loss(

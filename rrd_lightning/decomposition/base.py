@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from gymnasium import Space
@@ -20,7 +21,7 @@ class Decomposition(Component):
         action_space: of a single environment.
     """
 
-    def __init__(self, observation_space: Space, action_space: Space) -> None:
+    def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
 
     def check(self, rrd_sample_size: int) -> None:

@@ -104,8 +104,8 @@ class RRD(Decomposition):
 
     def __init__(
         self,
-        observation_space: Space,
-        action_space: Space,
+        observation_space: Space[Any],
+        action_space: Space[Any],
         *,
         hidden_sizes: Sequence[int] = (256, 256),
         learning_rate: float = 3e-4,

@@ -14,7 +14,8 @@ class EnvironmentReward(Decomposition):
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the true reward of each transition, ``[batch]``."""
-        return transitions.get(keys.REWARD)
+        reward: Tensor = transitions.get(keys.REWARD)
+        return reward
 
 
 class EpisodicReward(Decomposition):
@@ -22,4 +23,5 @@ class EpisodicReward(Decomposition):
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R at last steps and 0 elsewhere, ``[batch]``."""
-        return transitions.get(keys.EPISODE_RETURN) * transitions.get(keys.DONE)
+        reward: Tensor = transitions.get(keys.EPISODE_RETURN) * transitions.get(keys.DONE)
+        return reward

@@ -64,8 +64,11 @@ class Environment:
         ``"async"`` starts processes, which import the running script: one without an
         ``if __name__ == "__main__":`` would start itself again.
         """
-        vector_class = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
-        return vector_class([self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        vector_class: type[Any] = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
+        envs: VectorEnv[Any, Any, Any] = vector_class(
+            [self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+        return envs
 
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:
@@ -95,7 +98,8 @@ def _unit_actions(env: Env[Any, Any]) -> Env[Any, Any]:
     middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
 
     def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.clip(middle + half * action, space.low, space.high).astype(space.dtype)
+        scaled: np.ndarray[Any, Any] = np.clip(middle + half * action, space.low, space.high)
+        return scaled.astype(space.dtype)
 
     return TransformAction(env, scale, unit)
 

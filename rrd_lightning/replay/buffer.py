@@ -160,7 +160,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
         first = torch.repeat_interleave(start - (counts.cumsum(0) - counts), counts)
         index = (first + torch.arange(len(first))).remainder_(self._records)
         stored: Any = _select(self._stored, index)
-        return stored.to_dict()
+        copied: dict[str, Any] = stored.to_dict()
+        return copied
 
     def sample(self, *args: Any, **kwargs: Any) -> TensorDict:
         """Draw a paired batch.
@@ -252,7 +253,7 @@ def _select(stored: Nested, index: Tensor) -> Nested:
 
 
 def _unflatten(flat: Nested, shape: torch.Size) -> Nested:
-    return flat.unflatten(0, shape) if isinstance(flat, Tensor) else flat.reshape(shape)
+    return torch.unflatten(flat, 0, shape) if isinstance(flat, Tensor) else flat.reshape(shape)
 
 
 def _one_more(steps: Tensor) -> Tensor:

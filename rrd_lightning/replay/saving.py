@@ -110,11 +110,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParameterError("ckpt_path", str(path), "is missing: keep the replay folder with its checkpoint")
     try:
-        return torch.load(path, weights_only=True)
+        content: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:
         # torch.load raises anything from RuntimeError to UnicodeDecodeError on a damaged file.
         reason = str(error).partition("\n")[0]
         raise ParameterError("ckpt_path", str(path), f"is damaged ({reason})") from error
+    return content
 
 
 def _link(source: Path, target: Path) -> None:

@@ -32,15 +32,15 @@ def rrd_loss(
     with_replacement: bool | Tensor = True,
     scale: Scale = "per_step",
 ) -> Tensor:
-    r"""The loss of randomized return decomposition (equation 6 of the paper).
+    r"""The loss of randomized return decomposition (Ren et al., 2022).
 
     With :math:`K` predictions :math:`p_{ij}` for steps of an episode of length :math:`T_i` and
     return :math:`R_i`, on the per-step scale
 
     .. math:: L = \frac{1}{N} \sum_i \Big(\frac{1}{K} \sum_j p_{ij} - \frac{R_i}{T_i}\Big)^2,
 
-    and on the episode scale each term times :math:`T_i^2`. The bias correction (RRD-L(RD),
-    section 4.2) subtracts :math:`S_i^2 c_i / K`, the variance that drawing adds to the square:
+    and on the episode scale each term times :math:`T_i^2`. The bias correction (RRD-L(RD))
+    subtracts :math:`S_i^2 c_i / K`, the variance that drawing adds to the square:
     :math:`S_i^2` is the unbiased variance of :math:`p_{i1} \dots p_{iK}`, and :math:`c_i` is 1
     for draws with replacement, :math:`1 - K / T_i` without, and 0 for :math:`T_i = 1`. In
     expectation the corrected loss is the least-squares loss over whole episodes.

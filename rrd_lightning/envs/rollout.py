@@ -31,7 +31,7 @@ class PartialEpisode:
         observations = _stack(self.observations)
         return {
             "observations": observations if isinstance(observations, Tensor) else observations.to_dict(),
-            "actions": [torch.from_numpy(action) for action in self.actions],
+            "actions": [torch.as_tensor(action) for action in self.actions],
             "true_rewards": list(map(float, self.true_rewards)),
         }
 

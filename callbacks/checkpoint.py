@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import random
 import shutil
 from pathlib import Path
@@ -14,133 +14,281 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from rrd_lightning.errors import require_positive
-from rrd_lightning.replay.saving import load_replay, save_replay, sync_folder
+from rrd_lightning.callbacks.signals import DeferredSignals
+from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.files import link, read, require_writable, sync_folder, write
+from rrd_lightning.replay.saving import deal_replays, load_replay, save_replay
 
 MONITOR = "evaluate/return_mean"
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class Checkpoint(LightningCheckpoint):
-    """Writes ``checkpoints/last.ckpt``, with the replay beside it, and ``checkpoints/best.ckpt``.
+    """Writes ``checkpoints/last.ckpt`` and the best ones, each with the replay beside it.
 
     ``last.ckpt`` is written at the end of an iteration, after its evaluation if there is one, and
     holds all that decides what comes next: with one process on a CPU, a run that is resumed from it
-    ends with the same bits as one that was never stopped. ``best.ckpt`` has the largest mean return of
-    an evaluation so far and is meant for use: it comes without the replay.
+    ends with the same bits as one that was never stopped. The checkpoints with the largest mean
+    returns of an evaluation are ``env_steps=N.ckpt``, and the best of them has the name ``best.ckpt``
+    as well.
 
     Files are written aside, flushed to the disk and renamed, so a valid checkpoint is there at every
-    moment. A save writes the episodes that are new since the last one.
+    moment. A save writes the episodes that are new since the last one. On SIGINT and SIGTERM the run
+    finishes its update, saves and exits with status 128 + the signal's number; the scheduler's
+    requeue signal is handed to Lightning at such a moment.
+
+    With several processes, each writes a folder of its own: its replay, generators and environments.
 
     Args:
         every_n_env_steps: environment steps between saves; the end of a run is saved as well.
+        save_last: write ``last.ckpt``.
+        save_top_k: how many of the best evaluations to keep; -1 for all of them.
         save_replay: save the replay, too. Resuming without it begins with a new warm-up.
 
     Raises:
-        ParameterError: if the number of steps is not positive.
+        ParameterError: if a number is out of range.
     """
 
-    def __init__(self, every_n_env_steps: int = 10_000, save_replay: bool = True) -> None:
+    def __init__(
+        self,
+        every_n_env_steps: int = 10_000,
+        save_last: bool = True,
+        save_top_k: int = 1,
+        save_replay: bool = True,
+    ) -> None:
         super().__init__()
         require_positive(every_n_env_steps=every_n_env_steps)
+        if save_top_k < -1:
+            raise ParameterError("checkpoint.save_top_k", save_top_k, "must be -1, for all, or at least 0")
         self.every_n_env_steps = every_n_env_steps
+        self.save_last = save_last
+        self.save_top_k = save_top_k
         self.save_replay = save_replay
-        self.best_return = float("-inf")
+        self._folder = Path()
+        self._signals = DeferredSignals()
+        self._returns: dict[str, float] = {}
+        self._replays: dict[str, str | None] = {}
         self._saves_due = 0
-        self._saved_step = -1
-        self._replay_folder: Path | None = None
-        self._replay_written: str | None = None
+        self._saving = False
+        self._saved: tuple[int, int] | None = None
+        self._saved_last: tuple[int, int] | None = None
+        self._newest_replay: Path | None = None
         self._to_restore: dict[str, Any] | None = None
 
-    def folder(self, trainer: Any) -> Path:
-        """Where the checkpoints are."""
-        return Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Find the run's folder, which all processes must ask for together."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
+            require_writable("checkpoint", self._folder)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Restore the replay and, last of all, the random generators."""
+        """Take care of signals, after Lightning has, and restore the replay and the generators."""
+        self._signals.install()
         if self._to_restore is None:
             return
-        if replay_folder := self._to_restore["replay"]:
-            load_replay(trainer.datamodule.replay, Path(trainer.ckpt_path).parent / replay_folder)
-        else:
+        saved, source = self._to_restore, Path(trainer.ckpt_path).parent
+        self._to_restore = None
+        replay, rank, processes = trainer.datamodule.replay, trainer.global_rank, trainer.world_size
+        if saved["replay"] is None:
             rank_zero_warn(f"{trainer.ckpt_path} holds no replay: a new one is filled by a new warm-up")
-        if self._to_restore["generators"]:
-            _set_generators(self._to_restore["generators"])
+        elif saved["world_size"] == processes:
+            self._newest_replay = source / saved["replay"]
+            load_replay(replay, self._newest_replay / _rank_folder(rank))
+            _set_generators(saved["process"]["generators"])
+        else:
+            folders = [source / saved["replay"] / _rank_folder(each) for each in range(saved["world_size"])]
+            deal_replays(replay, folders, rank, processes)
+            rank_zero_warn(
+                f"{trainer.ckpt_path} is of {saved['world_size']} processes and this run of {processes}: "
+                "the stored episodes are dealt out again, and every environment begins anew"
+            )
+        self._take_along(source, trainer.is_global_zero)
+        each = " of each process" if processes > 1 else ""
         rank_zero_info(
             f"Resumed at {pl_module.env_steps} environment steps and {trainer.global_step} updates, "
-            f"with {len(trainer.datamodule.replay)} transitions in the replay"
+            f"with {len(replay)} transitions in the replay{each}"
         )
-        self._to_restore = None
+
+    def on_collection(self, trainer: Any, pl_module: Any) -> None:
+        """Save, if the run is to end, or if it is time and the first update is still to come."""
+        received = self._signals.received
+        if trainer.world_size > 1:
+            # It may have come to one process, or not yet to all of them.
+            number = torch.tensor(received, device=trainer.strategy.root_device)
+            received = int(trainer.strategy.reduce(number, reduce_op="max"))
+        if received:
+            self._save_and_act(trainer, pl_module, received)
+        elif not trainer.global_step:
+            self._save_if_due(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save, if this batch ends an iteration, it is time, and no evaluation comes first."""
-        evaluation_follows = trainer.val_check_batch == 1 or trainer.should_stop
-        if not trainer.datamodule.batches_left and not evaluation_follows:
+        """Save, if it is time and no evaluation comes first, or if the run is to end."""
+        if trainer.val_check_batch == 1 or trainer.should_stop:
+            return
+        if not trainer.datamodule.batches_left:
             self._save_if_due(trainer, pl_module)
+        if self._signals.received and trainer.world_size == 1:
+            self._save_and_act(trainer, pl_module, self._signals.received)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save, if it is time, and keep the best."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+        """Save, if this evaluation is one of the best, or if it is time."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if (reached := float(trainer.callback_metrics.get(MONITOR, float("-inf")))) > self.best_return:
-            self.best_return = reached
-            self._write(trainer, "best.ckpt", replay=None)
+        reached = float(trainer.callback_metrics.get(MONITOR, math.nan))
+        if self._among_best(reached):
+            name = f"env_steps={pl_module.env_steps}.ckpt"
+            self._returns[name] = reached
+            self._save(trainer, pl_module, name)
         self._save_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the end of the run."""
-        self._save(trainer)
+        if self.save_last:
+            self._save_last(trainer, pl_module)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Give the signals back."""
+        self._signals.restore()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._signals.restore()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add the random generators, and where the replay is."""
-        checkpoint["generators"] = _get_generators()
-        checkpoint["replay"] = self._replay_written
+        """Say where the replay is."""
+        replay = self._newest_replay if self._saved == _moment(trainer, pl_module) else None
+        if replay is not None and not self._saving:
+            # A checkpoint that Lightning writes, somewhere else: its replay has to stay.
+            self._replays["elsewhere"] = replay.name
+            replay = replay.absolute()
+        checkpoint["replay"] = replay and str(replay.name if self._saving else replay)
+        checkpoint["world_size"] = trainer.world_size
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Keep what can be restored when everything else is in place."""
-        # Without this callback, a checkpoint has neither.
-        self._to_restore = {key: checkpoint.get(key) for key in ("generators", "replay")}
+        """Hand this process's state to the callbacks, and keep what has to wait for its turn."""
+        # Without this callback, a checkpoint has no replay.
+        saved: dict[str, Any] = {key: checkpoint.get(key) for key in ("replay", "world_size")}
+        folder = saved["replay"] and Path(trainer.ckpt_path).parent / saved["replay"]
+        if folder and not folder.is_dir():
+            raise ParameterError("ckpt_path", str(folder), "is missing: keep this folder with its checkpoint")
+        if folder and saved["world_size"] == trainer.world_size:
+            saved["process"] = read(folder / _rank_folder(trainer.global_rank) / "process.pt")
+            for callback in _with_process_state(trainer):
+                if state := saved["process"]["callbacks"].get(callback.state_key):
+                    callback.load_process_state_dict(state)
+        self._to_restore = saved
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the schedule's position and the best return."""
-        return {"saves_due": self._saves_due, "best_return": self.best_return}
+        """Return the schedule's position, and which checkpoints are kept."""
+        return {"saves_due": self._saves_due, "returns": self._returns, "replays": self._replays}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the schedule's position and the best return."""
-        self._saves_due, self.best_return = state_dict["saves_due"], state_dict["best_return"]
+        """Restore the schedule's position, and which checkpoints are kept."""
+        self._saves_due, self._returns = state_dict["saves_due"], state_dict["returns"]
+        self._replays = state_dict["replays"]
+
+    def _among_best(self, reached: float) -> bool:
+        if self.save_top_k == -1 or len(self._returns) < self.save_top_k:
+            return not math.isnan(reached)
+        return self.save_top_k > 0 and reached > min(self._returns.values())
 
     def _save_if_due(self, trainer: Any, module: Any) -> None:
         due = module.env_steps // self.every_n_env_steps
-        if due > self._saves_due:
+        if self.save_last and due > self._saves_due:
             self._saves_due = due
-            self._save(trainer)
+            self._save_last(trainer, module)
 
-    def _save(self, trainer: Any) -> None:
-        """Write the replay and then ``last.ckpt``, which names it; then drop the one before."""
-        if trainer.global_step == self._saved_step or trainer.fast_dev_run:
+    def _save_last(self, trainer: Any, module: Any) -> None:
+        if self._saved_last != _moment(trainer, module):
+            self._save(trainer, module, LAST)
+            self._saved_last = self._saved
+
+    def _save_and_act(self, trainer: Any, module: Any, received: int) -> None:
+        self._save_last(trainer, module)
+        rank_zero_info(f"Saved {self._folder / LAST}")
+        self._signals.act(received, quiet=not trainer.is_global_zero)
+
+    def _save(self, trainer: Any, module: Any, name: str) -> None:
+        """Write the replay, and then the checkpoint, which names it; then remove what nobody needs."""
+        if trainer.fast_dev_run:
             return
-        self._saved_step = trainer.global_step
-        previous = self._replay_folder
-        if self.save_replay:
-            replay_folder = self.folder(trainer) / f"replay-{trainer.global_step}"
-            shutil.rmtree(replay_folder, ignore_errors=True)
-            save_replay(trainer.datamodule.replay, replay_folder, previous)
-            self._replay_folder = replay_folder
-        self._write(trainer, "last.ckpt", replay=self._replay_folder)
-        if previous is not None:
-            shutil.rmtree(previous)
+        moment = _moment(trainer, module)
+        if self.save_replay and self._saved != moment:
+            self._newest_replay = self._write_replay(trainer, "replay-{}-{}".format(*moment))
+        self._saved = moment
+        self._replays[name] = self._newest_replay.name if self.save_replay and self._newest_replay else None
+        self._saving = True
+        trainer.save_checkpoint(self._folder / name, weights_only=False)
+        self._saving = False
+        self._tidy(trainer.is_global_zero)
 
-    def _write(self, trainer: Any, name: str, *, replay: Path | None) -> None:
-        path = self.folder(trainer) / name
-        staged = path.with_suffix(".part")
-        self._replay_written = replay.name if replay else None
-        trainer.save_checkpoint(staged, weights_only=False)
-        self._replay_written = None
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(path)
-        sync_folder(path.parent)
+    def _write_replay(self, trainer: Any, name: str) -> Path:
+        """Write each process's replay and state; the folder appears when all of them are on disk."""
+        folder, staged = self._folder / name, self._folder / f"{name}.part"
+        own = _rank_folder(trainer.global_rank)
+        shutil.rmtree(staged / own, ignore_errors=True)
+        (staged / own).mkdir(parents=True)
+        previous = self._newest_replay and self._newest_replay / own
+        save_replay(
+            trainer.datamodule.replay, staged / own, previous if previous and previous.is_dir() else None
+        )
+        callbacks = {each.state_key: each.process_state_dict() for each in _with_process_state(trainer)}
+        write({"generators": _get_generators(), "callbacks": callbacks}, staged / own / "process.pt")
+        sync_folder(staged)
+        trainer.strategy.barrier("replay")
+        if trainer.is_global_zero:
+            shutil.rmtree(folder, ignore_errors=True)
+            staged.rename(folder)
+            sync_folder(self._folder)
+        return folder
+
+    def _tidy(self, writes: bool) -> None:
+        """Drop the worst checkpoints, name the best, and remove the replays that none of them needs."""
+        while 0 <= self.save_top_k < len(self._returns):
+            worst = min(self._returns, key=lambda name: self._returns[name])
+            del self._returns[worst], self._replays[worst]
+            if writes:
+                (self._folder / worst).unlink(missing_ok=True)
+        if not writes:
+            return
+        if self._returns:
+            link(self._folder / max(self._returns, key=lambda name: self._returns[name]), self._folder / BEST)
+        for folder in self._folder.glob("replay-*"):
+            if folder.name not in self._replays.values():
+                shutil.rmtree(folder)
+
+    def _take_along(self, source: Path, writes: bool) -> None:
+        """Let a resumed run that has a new folder have the best checkpoints of before."""
+        self._returns = {name: value for name, value in self._returns.items() if (source / name).is_file()}
+        if source.absolute() == self._folder.absolute():
+            return
+        self._replays = {name: self._replays[name] for name in self._returns}
+        if not writes:
+            return
+        for name, replay in self._replays.items():
+            if replay is not None and not (self._folder / replay).exists():
+                shutil.copytree(source / replay, self._folder / replay, copy_function=_link_file)
+            link(source / name, self._folder / name)
+        self._tidy(writes)
+
+
+def _rank_folder(rank: int) -> str:
+    return f"rank-{rank}"
+
+
+def _moment(trainer: Any, module: Any) -> tuple[int, int]:
+    return module.env_steps, trainer.global_step
+
+
+def _with_process_state(trainer: Any) -> list[Any]:
+    """The callbacks whose state is another one in each process."""
+    return [callback for callback in trainer.callbacks if hasattr(callback, "process_state_dict")]
+
+
+def _link_file(source: str, target: str) -> None:
+    link(Path(source), Path(target))
 
 
 def _get_generators() -> dict[str, Any]:

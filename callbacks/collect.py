@@ -5,27 +5,34 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning import keys
 from rrd_lightning.data import ReplayDataModule, leave
+from rrd_lightning.distributed import summed
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.envs.environment import Vectorization
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.replay import EpisodeReplay
 from rrd_lightning.seeding import derive_seed
 
 
 class Collect(Callback):
     """Collects episodes before each iteration of `train_batches` updates.
 
-    Until episodes with `warmup_steps` transitions are finished, actions are uniformly random and no update is
-    made. The run ends after the updates of the iteration in which `total_env_steps` are reached.
+    Until episodes with `warmup_steps` transitions are finished, actions are uniformly random and no
+    update is made. The run ends after the updates of the iteration in which `total_env_steps` are
+    reached. Steps are those of the whole job: with several processes each makes its share of them, in
+    environments of its own.
+
+    Before each iteration's steps, the warm-up's too, it calls ``on_collection(trainer, pl_module)`` of
+    the callbacks that have it: all processes have then made the same number of steps and updates.
 
     Args:
         env: which environment.
-        num_envs: environments that are stepped together.
+        num_envs: environments that each process steps together.
         vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each.
         env_steps_per_iteration: steps per iteration, over all environments.
         warmup_steps: transitions of finished episodes before the first update.
@@ -50,12 +57,6 @@ class Collect(Callback):
             warmup_steps=warmup_steps,
             total_env_steps=total_env_steps,
         )
-        if env_steps_per_iteration % num_envs:
-            raise ParameterError(
-                "collect.env_steps_per_iteration",
-                env_steps_per_iteration,
-                f"must be a multiple of num_envs={num_envs}",
-            )
         if warmup_steps >= total_env_steps:
             raise ParameterError(
                 "collect.warmup_steps",
@@ -68,33 +69,44 @@ class Collect(Callback):
         self.env_steps_per_iteration = env_steps_per_iteration
         self.warmup_steps = warmup_steps
         self.total_env_steps = total_env_steps
-        self._finished: list[dict[str, float]] = []
         self._rollout: Rollout | None = None
         self._to_restore: dict[str, Any] | None = None
-        self._seconds = 0.0
-        self._steps = 0
         self._episodes = 0
+        self._latest: dict[str, float] = {}
+        # Of the episodes that finished, and of the time spent, since the last row of metrics.
+        self._finished = dict.fromkeys(("episodes", "return", "length"), 0.0)
+        self._spent = dict.fromkeys(("steps", "seconds"), 0.0)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check, before any work, that warm-up, batch, capacity and episodes fit each other."""
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+            name = type(trainer.strategy).__name__
             raise ParameterError(
-                "trainer.devices", trainer.world_size, "must be 1: runs are of one process yet"
+                "trainer.strategy", name, "several processes are trained together by ddp alone"
             )
         if stage == "fit":
-            self.check(trainer.datamodule)
+            self.check(trainer.datamodule, trainer.world_size)
 
-    def check(self, data: ReplayDataModule) -> None:
+    def check(self, data: ReplayDataModule, processes: int = 1) -> None:
         """Make sure that warm-up, batch, capacity and the length of episodes fit each other.
 
         Raises:
             ParameterError: if they do not.
         """
-        if data.batch_size > self.warmup_steps:
+        each = "" if processes == 1 else f" divided by {processes} processes"
+        if self.env_steps_per_iteration % (self.num_envs * processes):
+            raise ParameterError(
+                "collect.env_steps_per_iteration",
+                self.env_steps_per_iteration,
+                f"must be a multiple of num_envs={self.num_envs}"
+                + ("" if processes == 1 else f" times {processes} processes"),
+            )
+        if data.batch_size > self.warmup_steps // processes:
             raise ParameterError(
                 "data.batch_size",
                 data.batch_size,
-                f"must be at most collect.warmup_steps={self.warmup_steps}, what the first batch is drawn from",
+                f"must be at most collect.warmup_steps={self.warmup_steps}{each}, "
+                "what the first batch is drawn from",
             )
         if data.capacity < self.warmup_steps:
             raise ParameterError(
@@ -102,95 +114,129 @@ class Collect(Callback):
                 data.capacity,
                 f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
             )
-        if self.env.max_episode_steps and data.capacity < self.env.max_episode_steps:
+        if self.env.max_episode_steps and data.capacity // processes < self.env.max_episode_steps:
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
-                f"must be at least the {self.env.max_episode_steps} steps of an episode of {self.env.id}",
+                f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
+                f"of {self.env.id}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, and stand by for the data's call for more."""
         self._rollout = rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
-        rollout.envs.action_space.seed(derive_seed("warm-up", trainer.global_rank))
+        moment = trainer.global_rank, pl_module.env_steps
+        rollout.envs.action_space.seed(derive_seed("warm-up", *moment))
         if self._to_restore and len(self._to_restore["partial"]) != self.num_envs:
             rank_zero_warn(f"num_envs={self.num_envs} is not the checkpoint's: every environment begins anew")
             self._to_restore = None
         if self._to_restore is None:
-            rollout.reset(derive_seed("collect", trainer.global_rank))
+            rollout.reset(derive_seed("collect", *moment))
         elif astray := rollout.load_state_dict(self._to_restore):
             rank_zero_warn(
                 f"environments {astray} do not repeat their episode from their generator and their "
                 "actions: they begin a new one"
             )
         self._to_restore = None
-        data = trainer.datamodule
-        data.refill = lambda: self._refill(rollout, pl_module, data)
+        trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
-    def _refill(self, rollout: Rollout, module: Any, data: Any) -> None:
+    def _refill(self, rollout: Rollout, trainer: Any, module: Any) -> None:
+        replay = trainer.datamodule.replay
+        _call_on_collection(trainer, module)
+        while not self._warmed_up(trainer, module, replay):
+            self._collect(rollout, trainer, module, random=True)
+            _call_on_collection(trainer, module)
+        self._collect(rollout, trainer, module)
+
+    def _warmed_up(self, trainer: Any, module: Any, replay: EpisodeReplay) -> bool:
+        finished, empty = summed(trainer, [replay.episodes.appended_transitions, not len(replay)])
+        if finished >= self.warmup_steps and not empty:
+            return True
+        if module.env_steps >= self.total_env_steps:
+            raise ParameterError(
+                "collect.total_env_steps",
+                self.total_env_steps,
+                f"is spent with {finished:.0f} transitions of finished episodes collected, "
+                f"fewer than warmup_steps={self.warmup_steps}",
+            )
+        return False
+
+    def _collect(self, rollout: Rollout, trainer: Any, module: Any, *, random: bool = False) -> None:
+        """Make this process's share of an iteration's steps."""
         start = time.perf_counter()
-        while (collected := data.replay.episodes.appended_transitions) < self.warmup_steps:
-            if module.env_steps >= self.total_env_steps:
-                raise ParameterError(
-                    "collect.total_env_steps",
-                    self.total_env_steps,
-                    f"is spent with {collected} transitions of finished episodes collected, "
-                    f"fewer than warmup_steps={self.warmup_steps}",
-                )
-            self._step(rollout, module, data, rollout.envs.action_space.sample())
-        for _ in range(self.env_steps_per_iteration // self.num_envs):
-            observation = rollout.observation.to(module.device)
-            action = module.agent.act(observation, explore=True)
-            self._step(rollout, module, data, action.cpu().numpy())
-        self._seconds += time.perf_counter() - start
-
-    def _step(self, rollout: Rollout, module: Any, data: Any, action: np.ndarray[Any, Any]) -> None:
-        for episode in rollout.step(action):
-            data.replay.add_episode(episode)
-            self._episodes += 1
-            length = len(episode.get(keys.ACTION))
-            self._finished.append({"return": float(episode.get(keys.EPISODE_RETURN)), "length": length})
-        module.env_steps += self.num_envs
-        self._steps += self.num_envs
+        for _ in range(self.env_steps_per_iteration // (self.num_envs * trainer.world_size)):
+            if random:
+                action = rollout.envs.action_space.sample()
+            else:
+                observation = rollout.observation.to(module.device)
+                action = module.agent.act(observation, explore=True).cpu().numpy()
+            for episode in rollout.step(action):
+                trainer.datamodule.replay.add_episode(episode)
+                self._episodes += 1
+                self._finished["episodes"] += 1
+                self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
+                self._finished["length"] += len(episode.get(keys.ACTION))
+        module.env_steps += self.env_steps_per_iteration
+        self._spent["steps"] += self.env_steps_per_iteration
+        self._spent["seconds"] += time.perf_counter() - start
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the episodes collected since the last time, and end the run with its budget."""
-        data = trainer.datamodule
-        if not data.batches_left and pl_module.env_steps >= self.total_env_steps:
+        if not trainer.datamodule.batches_left and pl_module.env_steps >= self.total_env_steps:
             trainer.should_stop = True
         if pl_module.logs_now():
-            pl_module.log_dict({**self._statistics(data), "step": pl_module.clock()})
+            pl_module.log_dict({**self._statistics(trainer), "step": pl_module.clock()})
 
-    def _statistics(self, data: Any) -> dict[str, float]:
-        statistics: dict[str, float] = {
-            "collect/episodes": self._episodes,
-            "collect/replay_transitions": len(data.replay),
-            "collect/replay_episodes": len(data.replay.episodes),
-        }
-        if self._seconds:
-            statistics["collect/env_steps_per_second"] = self._steps / self._seconds
-        if self._finished:
-            for name in ("return", "length"):
-                values = [episode[name] for episode in self._finished]
-                statistics[f"collect/{name}_mean"] = float(np.mean(values))
-        self._finished.clear()
-        self._seconds, self._steps = 0.0, 0
+    def _statistics(self, trainer: Any) -> dict[str, float]:
+        """Return the metrics of all processes together, and begin to count anew."""
+        replay = trainer.datamodule.replay
+        counts = [self._episodes, len(replay), len(replay.episodes), self._spent["seconds"]]
+        counts = summed(trainer, [*counts, *self._finished.values()])
+        episodes, transitions, stored, seconds, finished, returns, lengths = counts
+        # Where nothing is new the figure of before stays, as Lightning would have it within an epoch.
+        statistics = self._latest
+        statistics["collect/episodes"] = episodes
+        statistics["collect/replay_transitions"] = transitions
+        statistics["collect/replay_episodes"] = stored
+        if seconds:
+            statistics["collect/env_steps_per_second"] = self._spent["steps"] * trainer.world_size / seconds
+        if finished:
+            statistics["collect/return_mean"] = returns / finished
+            statistics["collect/length_mean"] = lengths / finished
+        self._finished = dict.fromkeys(self._finished, 0.0)
+        self._spent = dict.fromkeys(self._spent, 0.0)
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the environments in mid-episode, and the statistics that are not logged yet."""
-        return {
-            "rollout": self._rollout.state_dict() if self._rollout else None,
-            "finished": self._finished,
-            "episodes": self._episodes,
-        }
+        """Return which environment it is."""
+        return {"env": self.env.id}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another environment.
+
+        Raises:
+            ParameterError: if it is of another one.
+        """
+        if state_dict["env"] != self.env.id:
+            raise ParameterError("env.id", self.env.id, f"the checkpoint is of {state_dict['env']}")
+
+    def process_state_dict(self) -> dict[str, Any]:
+        """Return this process's environments in mid-episode, and the statistics not logged yet."""
+        rollout = self._rollout
+        return {
+            "rollout": rollout and rollout.state_dict(),
+            "finished": self._finished,
+            "episodes": self._episodes,
+            "latest": self._latest,
+        }
+
+    def load_process_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the environments' state until there are environments."""
         self._to_restore = state_dict["rollout"]
         self._finished, self._episodes = state_dict["finished"], state_dict["episodes"]
+        self._latest = state_dict["latest"]
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the environments."""
@@ -205,3 +251,9 @@ class Collect(Callback):
             self._rollout.envs.close()
             self._rollout = None
             trainer.datamodule.refill = leave
+
+
+def _call_on_collection(trainer: Any, module: Any) -> None:
+    for callback in trainer.callbacks:
+        if hook := getattr(callback, "on_collection", None):
+            hook(trainer, module)

@@ -14,14 +14,27 @@ from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 
 from rrd_lightning import keys
 from rrd_lightning.data import NoEpisodes
+from rrd_lightning.distributed import interleaved
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.errors import ParameterError, require_positive
 
 NEVER = 2**62
+FIGURES = (
+    "return",
+    "length",
+    "predicted_return",
+    "reward_rmse",
+    "reward_rmse_constant",
+    "reward_pearson",
+    "reward_spearman",
+    "success",
+)
 
 
 class Evaluate(Callback):
     """Plays episodes without exploration, during fit and under ``rrd validate`` and ``rrd test``.
+
+    Several processes share the episodes out among themselves.
 
     Args:
         env: which environment.
@@ -90,8 +103,20 @@ class Evaluate(Callback):
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the figures of the whole evaluation."""
-        metrics = {f"evaluate/{name}": value for name, value in summarize(self._judged).items()}
-        pl_module.log_dict({**metrics, "step": pl_module.clock()})
+        summary = summarize(self._of_all_processes(trainer))
+        metrics = {f"evaluate/{name}": value for name, value in summary.items()}
+        # Alike in all processes: averaging them changes nothing and keeps Lightning from a warning.
+        pl_module.log_dict({**metrics, "step": pl_module.clock()}, sync_dist=True)
+
+    def _of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
+        """Return the figures of all episodes, in the order of their seeds."""
+        missing = float("nan")
+        rows = [[figures.get(name, missing) for name in FIGURES] for figures in self._judged]
+        table = interleaved(trainer, torch.tensor(rows, dtype=torch.float64))
+        return [
+            {name: value for name, value in zip(FIGURES, row, strict=True) if value == value}
+            for row in table[: self.episodes].tolist()
+        ]
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Count the evaluation."""
@@ -111,23 +136,30 @@ class Evaluate(Callback):
 
 
 class EvaluationEpisodes:
-    """Plays one episode after another, as Lightning asks for them."""
+    """Plays one episode after another, as Lightning asks for them.
+
+    Each process plays the same number, so that none waits for ever for another's batch: where the
+    episodes cannot be shared out evenly, some are played that nobody counts.
+    """
 
     def __init__(self, evaluate: Evaluate, module: Any) -> None:
         self._evaluate = evaluate
         self._module = module
 
     def __len__(self) -> int:
-        """The number of episodes."""
-        return self._evaluate.episodes
+        """The number of this process's episodes."""
+        processes: int = self._module.trainer.world_size
+        return -(-self._evaluate.episodes // processes)
 
     def __iter__(self) -> Iterator[TensorDict]:
         """Play the episodes on their seeds."""
         envs = self._evaluate.env.make_vector(1)
         rollout = Rollout(envs)
         try:
+            trainer = self._module.trainer
             for episode in range(len(self)):
-                rollout.reset(self._evaluate.seed + episode)
+                place = episode * trainer.world_size + trainer.global_rank
+                rollout.reset(self._evaluate.seed + place)
                 yield self._play(rollout)
         finally:
             envs.close()

@@ -23,17 +23,14 @@ class Plots(Callback):
 
     def __init__(self) -> None:
         self._curve: list[list[float]] = []
-        self._returns: list[float] = []
         self._episode: tuple[Tensor, Tensor] | None = None
+        self._folder = Path()
         self._path: Path | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin a new curve."""
+        """Begin a new curve, in the run's folder, which all processes must ask for together."""
         self._curve = []
-
-    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Start a new point of the curve."""
-        self._returns = []
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
 
     def on_validation_batch_end(
         self,
@@ -44,10 +41,9 @@ class Plots(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the episode's return, and the first episode's rewards."""
+        """Keep the first episode's rewards."""
         if batch_idx == 0:
             self._episode = outputs.cpu(), batch.get(keys.REWARD).cpu()
-        self._returns.append(float(batch.get(keys.EPISODE_RETURN)))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -55,12 +51,11 @@ class Plots(Callback):
         if trainer.sanity_checking or self._episode is None:
             return
         steps = pl_module.env_steps
-        mean = sum(self._returns) / len(self._returns)
-        self._curve.append([steps, mean, min(self._returns), max(self._returns)])
+        returns = (trainer.callback_metrics[f"evaluate/return_{name}"] for name in ("mean", "min", "max"))
+        self._curve.append([steps, *map(float, returns)])
         figure = draw(self._curve, *self._episode)
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"evaluation-{steps:09d}.png"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path = self._folder / f"evaluation-{steps:09d}.png"
         figure.savefig(self._path, dpi=100)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -68,7 +63,6 @@ class Plots(Callback):
             elif isinstance(logger, WandbLogger):
                 logger.log_image("evaluation", [str(self._path)])
 
-    on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end
 

@@ -14,13 +14,19 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 
+from rrd_lightning.agents import Agent
 from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.checkpoints import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
+from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.module import RRDModule, read_checkpoint
+from rrd_lightning.files import require_writable
+from rrd_lightning.module import RRDModule
 
+CKPT_PATH, ROOT = "--ckpt_path", "--trainer.default_root_dir"
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -80,8 +86,9 @@ class RRDCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check what spans several sections, before loggers make folders."""
-        self._get(self.config_init, "collect").check(self.datamodule)
-        self.datamodule.check(self.model)
+        self._get(self.config_init, "collect").check(self.datamodule, self.trainer.world_size)
+        self.datamodule.check(self.model, self.trainer)
+        require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
@@ -144,48 +151,70 @@ def expand(args: list[str]) -> list[str]:
         ParameterError: if a configuration or a checkpoint is not there.
     """
     expanded: list[str] = []
-    checkpoint: list[str] = []
-    previous = ""
     for arg in args:
         option, equals, value = arg.partition("=")
-        if previous in {"--config", "-c"}:
-            arg = find_config(arg)
-        elif option == "--config" and equals:
-            arg = f"--config={find_config(value)}"
-        elif previous == "--ckpt_path":
-            arg = find_checkpoint(arg)
-            checkpoint = saved_config(arg)
-        elif option == "--ckpt_path" and equals:
-            arg = f"--ckpt_path={find_checkpoint(value)}"
-            checkpoint = saved_config(find_checkpoint(value))
-        expanded.append(arg)
-        previous = arg
-    return expanded[:1] + checkpoint + expanded[1:]
+        expanded += [option, value] if equals and option in {"--config", "-c", CKPT_PATH, ROOT} else [arg]
+    root = str(TRAINER_DEFAULTS["default_root_dir"])
+    for place, option in enumerate(expanded[:-1], start=1):
+        if option in {"--config", "-c"}:
+            expanded[place] = find_config(expanded[place])
+            root = root_in(expanded[place]) or root
+        elif option == ROOT:
+            root = expanded[place]
+    if CKPT_PATH not in expanded[:-1]:
+        return expanded
+    place = expanded.index(CKPT_PATH)
+    checkpoint = find_checkpoint(expanded[place + 1], root, may_begin=expanded[0] == "fit")
+    rest = expanded[1:place] + expanded[place + 2 :]
+    if checkpoint is None:
+        return expanded[:1] + rest
+    return expanded[:1] + saved_config(checkpoint) + [CKPT_PATH, checkpoint] + rest
+
+
+def root_in(config: str) -> str | None:
+    """Return the folder of runs that a configuration file names."""
+    content = yaml.safe_load(Path(config).read_text())
+    trainer = content.get("trainer") if isinstance(content, dict) else None
+    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
 
 
 def saved_config(checkpoint: str) -> list[str]:
     """Return the configuration in a checkpoint as arguments; one written from Python has none.
 
     Raises:
-        ParameterError: if there is no such file, or it is not a checkpoint.
+        ParameterError: if there is no such file, it is not a checkpoint, or its configuration would
+            call something that is neither an agent nor a decomposition.
     """
     config = read_checkpoint(checkpoint).get("config")
-    return ["--config", yaml.safe_dump(config)] if config else []
+    if not config:
+        return []
+    for name, kind in (("agent", Agent), ("decomposition", Decomposition)):
+        part = config["model"][name]
+        kind.find(part["class_path"] if isinstance(part, dict) else part)
+    return ["--config", yaml.safe_dump(config)]
 
 
-def find_checkpoint(name: str) -> str:
-    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs here.
+def find_checkpoint(name: str, root: str, *, may_begin: bool) -> str | None:
+    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs in a folder.
+
+    Args:
+        name: ``last``, or a path.
+        root: the folder of runs.
+        may_begin: return None where there is no ``last.ckpt`` yet, so that one command can begin a
+            job and go on with it.
 
     Raises:
-        ParameterError: if there is no run here with a ``last.ckpt``.
+        ParameterError: if there is none otherwise.
     """
     if name != "last":
         return name
-    root = TRAINER_DEFAULTS["default_root_dir"]
-    found = list(Path(str(root)).glob("*/version_*/checkpoints/last.ckpt"))
-    if not found:
-        raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt here")
-    return str(max(found, key=lambda path: path.stat().st_mtime))
+    found = list(Path(root).glob("*/version_*/checkpoints/last.ckpt"))
+    if found:
+        return str(max(found, key=lambda path: path.stat().st_mtime))
+    if may_begin:
+        rank_zero_info(f"{root} holds no last.ckpt yet: a new run begins")
+        return None
+    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt here")
 
 
 def find_config(name: str) -> str:

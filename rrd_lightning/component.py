@@ -55,15 +55,24 @@ class Component(nn.Module):
         Raises:
             ParameterError: if the class path does not name a subclass of this class.
         """
-        class_path = configuration["class_path"]
+        component_class = cls.find(configuration["class_path"])
+        return component_class(observation_space, action_space, **configuration["init_args"])
+
+    @classmethod
+    def find(cls, class_path: str) -> type[Self]:
+        """Return the class that a class path names.
+
+        Raises:
+            ParameterError: if it is no subclass of this class.
+        """
         module, _, name = class_path.rpartition(".")
         try:
-            component_class = getattr(import_module(module), name)
+            found = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError):
-            component_class = None
-        if not (isinstance(component_class, type) and issubclass(component_class, cls)):
+            found = None
+        if not (isinstance(found, type) and issubclass(found, cls)):
             raise ParameterError("class_path", class_path, f"must name a subclass of {cls.__qualname__}")
-        return component_class(observation_space, action_space, **configuration["init_args"])
+        return found
 
 
 def vector_size(space: Space[Any], name: str, component: Component) -> int:

@@ -23,7 +23,8 @@ class ReplayDataModule(LightningDataModule):
     iteration the stream calls `refill`, with which a collector keeps the replay filled.
 
     Args:
-        capacity: transitions that the replay holds; the oldest whole episodes leave.
+        capacity: transitions that the replay holds; the oldest whole episodes leave. With several
+            processes each holds its share of them. The other sizes are those of each process.
         train_batches: batches, and so updates, per iteration.
         batch_size: transitions per batch, for the agent.
         rrd_batch_size: steps per batch for the reward model, over all subsequences.
@@ -68,7 +69,7 @@ class ReplayDataModule(LightningDataModule):
         self.storage = storage
         self.scratch_dir = scratch_dir
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement, torch.Generator())
-        self.replay = EpisodeReplay(capacity, self._sampler, storage, scratch_dir)
+        self.replay = self._make_replay(capacity)
         self.refill: Callable[[], None] = leave
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
@@ -78,8 +79,12 @@ class ReplayDataModule(LightningDataModule):
                 f"{unused} of its steps are unused"
             )
 
-    def memory_plan(self, module: Any) -> MemoryPlan:
+    def _make_replay(self, capacity: int) -> EpisodeReplay:
+        return EpisodeReplay(capacity, self._sampler, self.storage, self.scratch_dir)
+
+    def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Work out what the run takes, for a module that knows the spaces."""
+        processes, here = (trainer.world_size, trainer.num_devices) if trainer else (1, 1)
         return MemoryPlan(
             observation_space=module.observation_space,
             action_space=module.action_space,
@@ -88,9 +93,11 @@ class ReplayDataModule(LightningDataModule):
             num_subsequences=self._sampler.num_subsequences,
             rrd_sample_size=self._sampler.rrd_sample_size,
             capacity=self.capacity,
+            processes=processes,
+            processes_here=here,
         )
 
-    def check(self, module: Any) -> None:
+    def check(self, module: Any, trainer: Any = None) -> None:
         """Make sure that the replay fits, and that the decomposition can use the subsequences.
 
         Raises:
@@ -98,15 +105,18 @@ class ReplayDataModule(LightningDataModule):
         """
         module.decomposition.check(self._sampler.rrd_sample_size)
         if not len(self.replay):
-            self.memory_plan(module).check(self.storage, self.scratch_dir)
+            self.memory_plan(module, trainer).check(self.storage, self.scratch_dir)
 
     def setup(self, stage: str) -> None:
-        """Print what the run takes, and refuse a replay that does not fit."""
+        """Print what the run takes, refuse a replay that does not fit, and take a process's share."""
         if stage != "fit" or self.trainer is None:
             return
-        rank_zero_info(str(self.memory_plan(self.trainer.lightning_module)))
-        self.check(self.trainer.lightning_module)
-        self._sampler.generator.manual_seed(derive_seed("replay", self.trainer.global_rank))
+        trainer, module = self.trainer, self.trainer.lightning_module
+        rank_zero_info(str(self.memory_plan(module, trainer)))
+        self.check(module, trainer)
+        self._sampler.generator.manual_seed(derive_seed("replay", trainer.global_rank))
+        if trainer.world_size > 1 and not len(self.replay):
+            self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration."""

@@ -33,7 +33,9 @@ class MemoryPlan:
         batch_size: transitions per batch.
         num_subsequences: subsequences per batch.
         rrd_sample_size: steps per subsequence.
-        capacity: transitions in the replay.
+        capacity: transitions in the replay, of all processes together.
+        processes: of the job.
+        processes_here: those on this machine.
     """
 
     observation_space: Space[Any]
@@ -43,6 +45,8 @@ class MemoryPlan:
     num_subsequences: int
     rrd_sample_size: int
     capacity: int
+    processes: int = 1
+    processes_here: int = 1
 
     @property
     def step(self) -> int:
@@ -66,22 +70,28 @@ class MemoryPlan:
 
     @property
     def replay(self) -> int:
-        """Bytes of the full replay."""
-        return ring_size(self.capacity) * self.record
+        """Bytes of the full replay, of all processes on this machine."""
+        return self.processes_here * ring_size(-(-self.capacity // self.processes)) * self.record
 
     def __str__(self) -> str:
         """The seed's "Memory Considerations", with this run's numbers."""
         batch = self.transitions + self.subsequences
-        return "\n".join(
-            [
-                f"Paired batch: {human(batch)}",
-                f"  {self.batch_size} transitions: {human(self.transitions)}",
-                f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: "
-                f"{human(self.subsequences)}",
-                f"Iteration of {self.train_batches} batches: {human(self.train_batches * batch)}",
-                f"Full replay of {self.capacity:,} transitions: {human(self.replay)}",
-            ]
-        )
+        lines = [
+            f"Paired batch: {human(batch)}",
+            f"  {self.batch_size} transitions: {human(self.transitions)}",
+            f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: "
+            f"{human(self.subsequences)}",
+            f"Iteration of {self.train_batches} batches: {human(self.train_batches * batch)}",
+            f"Full replay of {self.capacity:,} transitions: {human(self.replay)}",
+        ]
+        if self.processes > 1:
+            lines[-1] += f" on this machine, {-(-self.capacity // self.processes):,} in each process"
+            lines.append(
+                f"Together, {self.processes} processes: updates from "
+                f"{self.processes * self.batch_size:,} transitions and "
+                f"{self.processes * self.num_subsequences:,} subsequences"
+            )
+        return "\n".join(lines)
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.
@@ -97,7 +107,7 @@ class MemoryPlan:
                 folder = str(Path(folder).parent)
             place, free = f"free disk space of {folder}", shutil.disk_usage(folder).free
         if self.replay > free:
-            fitting = int(free / self.record / 1.05)
+            fitting = int(free / self.record / 1.05 * self.processes / self.processes_here)
             raise ParameterError(
                 "data.capacity",
                 self.capacity,

@@ -10,18 +10,19 @@ from typing import Any, Self
 import torch
 from gymnasium import Space
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
+from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, CheckpointFiles, read_checkpoint
 from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
-
-REQUIRED = {"state_dict", "hyper_parameters", "env_steps"}
 
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
@@ -82,6 +83,16 @@ class RRDModule(LightningModule):
         groups = self.decomposition.parameter_groups()
         return groups + self.agent.parameter_groups() if self.train_policy else groups
 
+    def setup(self, stage: str) -> None:
+        """Let checkpoints be written and read in this package's way, unless the user chose another."""
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = CheckpointFiles()
+
+    def on_fit_start(self) -> None:
+        """Let processes draw different noise: with the same seed they have the same weights."""
+        if self.global_rank:
+            seed_generators(derive_seed("process", self.global_rank, self.env_steps))
+
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group per part, so that global_step is the number of updates."""
         return Adam(self._parameter_groups(), fused=True)
@@ -107,7 +118,7 @@ class RRDModule(LightningModule):
         if self.logs_now():
             # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
             self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
-            self.log_dict({**metrics, "step": self.clock()})
+            self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
 
     def logs_now(self) -> bool:
         """Tell whether the latest update's metrics are logged."""
@@ -135,12 +146,18 @@ class RRDModule(LightningModule):
 
     def clock(self) -> Tensor:
         """The x axis of metrics: environment steps. In double precision, exact beyond 2²⁴."""
-        return torch.tensor(self.env_steps, dtype=torch.float64)
+        # Several processes average it, on their device; Apple's has no double precision.
+        device = self.device if self.trainer.world_size > 1 else None
+        return torch.tensor(self.env_steps, dtype=torch.float64, device=device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `load_from_checkpoint` needs to build the module again, and the clock."""
+        checkpoint[FORMAT_KEY] = FORMAT
         checkpoint["env_steps"] = self.env_steps
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyper_parameters()
+
+    def _hyper_parameters(self) -> dict[str, Any]:
+        return {
             "observation_space": space_to_dict(self.observation_space),
             "action_space": space_to_dict(self.action_space),
             "agent": self.agent.configuration(),
@@ -153,8 +170,9 @@ class RRDModule(LightningModule):
         """Restore the clock, and refuse weights and optimizers of another model.
 
         Raises:
-            ParameterError: naming the first parameter that differs.
+            ParameterError: naming the space, the class, or the first parameter that differs.
         """
+        self._require_same_kind(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
         saved, own = (
             {name: tuple(value.shape) for name, value in state.items()}
             for state in (checkpoint["state_dict"], self.state_dict())
@@ -178,6 +196,16 @@ class RRDModule(LightningModule):
                 f"trains {names}, the checkpoint was training {trained}: its optimizer cannot go on",
             )
         self.env_steps = checkpoint["env_steps"]
+
+    def _require_same_kind(self, saved: dict[str, Any]) -> None:
+        own = self._hyper_parameters()
+        for name in ("observation_space", "action_space"):
+            if saved[name] != own[name]:
+                raise ParameterError(name, own[name], f"the checkpoint's is {saved[name]}: another environment")
+        for name in ("agent", "decomposition"):
+            trained, given = saved[name]["class_path"], own[name]["class_path"]
+            if trained != given:
+                raise ParameterError(f"model.{name}", given, f"the checkpoint is of {trained}")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -205,22 +233,3 @@ class RRDModule(LightningModule):
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
         return module.to(map_location).eval()
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of this package, without unpickling anything but tensors and plain data.
-
-    Raises:
-        ParameterError: if the file is not there, damaged, or not such a checkpoint.
-    """
-    if not Path(path).is_file():
-        raise ParameterError("ckpt_path", str(path), "there is no such file")
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        # torch.load raises anything from RuntimeError to UnicodeDecodeError on a damaged file.
-        reason = str(error).partition("\n")[0]
-        raise ParameterError("ckpt_path", str(path), f"is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= REQUIRED:
-        raise ParameterError("ckpt_path", str(path), "is not a checkpoint of rrd_lightning")
-    return checkpoint

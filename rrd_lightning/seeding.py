@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from zlib import crc32
 
 import numpy as np
 import torch
 
 
-def derive_seed(purpose: str, rank: int = 0) -> int:
+def derive_seed(purpose: str, rank: int = 0, env_steps: int = 0) -> int:
     """Derive a seed from torch's, which `lightning.seed_everything` sets.
 
     Args:
         purpose: what the seed is for; another purpose gives an independent seed.
         rank: of the process, whose seeds differ from those of others.
+        env_steps: where the run is: what begins anew in a resumed run does not repeat its beginning.
     """
-    entropy = [torch.initial_seed(), crc32(purpose.encode()), rank]
+    entropy = [torch.initial_seed(), crc32(purpose.encode()), rank, env_steps]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the process-wide generators of torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is the point
+    random.seed(seed)

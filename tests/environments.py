@@ -78,6 +78,8 @@ class Bounded(Env[Any, Any]):
         return action.astype(np.float32), 0.0, False, False, {}
 
 
+gymnasium.register("Twin-v0", Follow)
+gymnasium.register("OtherTwin-v0", Follow)
 gymnasium.register("Bounded-v0", Bounded)
 gymnasium.register("Follow-v0", Follow)
 gymnasium.register("Counter-v0", Counter, max_episode_steps=100)

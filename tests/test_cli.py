@@ -8,13 +8,15 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+from rrd_lightning import Environment, ParameterError, RRDModule
 from rrd_lightning.cli import main
-from tests.runs import run
+from tests.runs import make_collect, make_data, make_module, make_trainer, run
 
 CONFIGS = sorted(path.stem for path in Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
 FEW_STEPS = [
@@ -195,7 +197,6 @@ def test_parts_are_chosen_by_name() -> None:
         (["--env.kwargs.no_such=1"], "env.id='Pendulum-v1': cannot be made: .*no_such"),
         (["--model.agent.critic_learning_rate=-1"], "critic_learning_rate=-1.0: must not be negative"),
         (["--wandb_project=mine"], "wandb_project='mine': needs wandb"),
-        (["--ckpt_path", "last"], "ckpt_path='last': there is no runs/"),
         (["--checkpoint.every_n_env_steps=0"], "every_n_env_steps=0: must be greater than zero"),
     ],
 )
@@ -219,9 +220,100 @@ def test_damaged_and_foreign_checkpoints(capsys: pytest.CaptureFixture[str]) -> 
 def test_checkpoint_of_another_network_size() -> None:
     main([*DEBUG, "--collect.total_env_steps=600"])
     checkpoint = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
-    for changed in ("agent.hidden_sizes=[8]", "decomposition=EpisodicReward"):
-        with pytest.raises(SystemExit, match=r"error: ckpt_path='.*': has shape .* in the checkpoint and"):
+    shape = r"ckpt_path='.*': has shape .* in the checkpoint and"
+    for changed, message in (
+        ("agent.hidden_sizes=[8]", shape),
+        ("decomposition=EpisodicReward", r"model.decomposition='.*EpisodicReward': the checkpoint is of .*RRD"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: {message}"):
             main(["test", "--ckpt_path", checkpoint, f"--model.{changed}", "--trainer.accelerator=cpu"])
+
+
+def test_checkpoint_of_another_environment() -> None:
+    """Two of one shape, such as HalfCheetah and Walker2d, are told apart by their names."""
+    main([*DEBUG, "--env.id=Twin-v0", "--collect.total_env_steps=600"])
+    checkpoint = "runs/Twin-v0/version_0/checkpoints/last.ckpt"
+    for other, message in (
+        ("OtherTwin-v0", "env.id='OtherTwin-v0': the checkpoint is of Twin-v0"),
+        ("Pendulum-v1", "observation_space={.*}: the checkpoint's is {.*}: another environment"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: {message}"):
+            main(["fit", "--ckpt_path", checkpoint, f"--env.id={other}", "--trainer.accelerator=cpu"])
+
+
+def test_checkpoint_of_a_newer_format() -> None:
+    torch.save(
+        {"rrd_lightning_format": 99, "state_dict": {}, "hyper_parameters": {}, "env_steps": 0}, "new.ckpt"
+    )
+    message = "error: ckpt_path='new.ckpt': has format 99, .* reads format 1: use a newer version"
+    with pytest.raises(SystemExit, match=message):
+        main(["test", "--ckpt_path", "new.ckpt"])
+
+
+class Malicious:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("pickle-ran").absolute(),)
+
+
+def test_nothing_in_a_checkpoint_is_run() -> None:
+    main([*DEBUG, "--collect.total_env_steps=600"])
+    checkpoint = Path("runs/Pendulum-v1/version_0/checkpoints/last.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    (replay,) = checkpoint.parent.glob(f"{content['replay']}/rank-0/replay.pt")
+    for key in ("optimizer_states", "extra"):
+        torch.save({**content, key: Malicious()}, "bad.ckpt")
+        torch.load("bad.ckpt", weights_only=False)
+        Path("pickle-ran").unlink()  # it would run
+        for load in (
+            lambda: main(["fit", "--ckpt_path", "bad.ckpt"]),
+            lambda: main(["test", "--ckpt_path", "bad.ckpt"]),
+            lambda: RRDModule.load_from_checkpoint("bad.ckpt"),
+            lambda: make_trainer(make_collect(Environment("Pendulum-v1"))).fit(
+                make_module(Environment("Pendulum-v1")), make_data(), ckpt_path="bad.ckpt", weights_only=False
+            ),
+        ):
+            with pytest.raises((SystemExit, ParameterError), match="is damaged or not a checkpoint"):
+                load()
+    for file in (replay, replay.with_name("process.pt"), next(replay.parent.glob("episodes-*"))):
+        good = file.read_bytes()
+        torch.save(Malicious(), file)
+        with pytest.raises(SystemExit, match=f"{file.name}': is damaged or not a checkpoint"):
+            main(["fit", "--ckpt_path", str(checkpoint), "--collect.total_env_steps=700"])
+        file.write_bytes(good)
+    assert not Path("pickle-ran").exists()
+
+
+def test_the_configuration_in_a_checkpoint_names_components_alone() -> None:
+    main([*DEBUG, "--collect.total_env_steps=600"])
+    content = torch.load("runs/Pendulum-v1/version_0/checkpoints/last.ckpt", weights_only=True)
+    for part in ("agent", "decomposition"):
+        for class_path in ("os.system", "tests.environments.Follow"):
+            config = {
+                **content["config"],
+                "model": {**content["config"]["model"], part: {"class_path": class_path}},
+            }
+            torch.save({**content, "config": config}, "bad.ckpt")
+            with pytest.raises(SystemExit, match=f"error: class_path='{class_path}': must name a subclass of"):
+                main(["test", "--ckpt_path", "bad.ckpt"])
+
+
+def test_last_begins_a_run_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """So the same command begins a job and, after a restart, goes on with it."""
+    job = [*DEBUG, "--trainer.default_root_dir=jobs/1", "--ckpt_path=last"]
+    main([*job, "--collect.total_env_steps=600"])
+    assert "jobs/1 holds no last.ckpt yet: a new run begins" in caplog.text
+    main([*job, "--collect.total_env_steps=700"])
+    assert "Resumed at 600 environment steps" in caplog.text
+    assert "ckpt_path='last': there is no runs/" in error_of(["test", "--ckpt_path", "last"], capsys)
+
+
+def test_runs_folder_that_cannot_be_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of([*DEBUG, "--trainer.default_root_dir=/proc/nowhere"], capsys)
+    assert "trainer.default_root_dir='/proc/nowhere': cannot be written to" in error
 
 
 def test_user_environment_from_the_command_line() -> None:

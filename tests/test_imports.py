@@ -10,8 +10,9 @@ import rrd_lightning
 ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
-    ["keys", "errors", "seeding"],
-    ["component", "networks", "replay", "envs", "spaces", "episode"],
+    ["keys", "errors"],
+    ["seeding", "files", "distributed"],
+    ["checkpoints", "component", "networks", "replay", "envs", "spaces", "episode"],
     ["decomposition", "agents", "memory"],
     ["datasets", "data", "module"],
     ["callbacks"],

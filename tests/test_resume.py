@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,32 @@ class StopAt(Callback):
             raise KilledError
 
 
+class StopAtEnvStep(Callback):
+    """The same before steps are collected, in the warm-up for example."""
+
+    def __init__(self, env_steps: int) -> None:
+        self.env_steps = env_steps
+
+    def on_collection(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.env_steps == self.env_steps:
+            raise KilledError
+
+
+class SignalAt(Callback):
+    """Sends a signal to the process in the middle of an update or before a collection."""
+
+    def __init__(self, number: int, *, update: int = -1, env_steps: int = -1) -> None:
+        self.number, self.update, self.env_steps = number, update, env_steps
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.update:
+            os.kill(os.getpid(), self.number)
+
+    def on_collection(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.env_steps == self.env_steps:
+            os.kill(os.getpid(), self.number)
+
+
 class KilledError(BaseException):
     pass
 
@@ -37,36 +65,43 @@ def fit(
     name: str,
     *,
     ckpt_path: Path | None = None,
-    stop_at: int | None = None,
+    stop_at: int | Callback | None = None,
     num_envs: int = 1,
     warmup: int = 100,
     every: int = 1,
+    checkpoint: dict[str, Any] | None = None,
+    default_root_dir: str | None = None,
+    data: dict[str, Any] | None = None,
     **module: Any,
 ) -> dict[str, Any]:
     """Run to the end or to the kill, and return everything that the run ended with."""
     torch.manual_seed(0 if ckpt_path is None else 12345)
     env = Environment(env_id, max_episode_steps=40 if env_id in {"Pendulum-v1", "HalfCheetah-v5"} else None)
-    model, data = make_module(env, **module), make_data()
+    model, datamodule = make_module(env, **module), make_data(**(data or {}))
     total = 2 * warmup + 100
     collect = make_collect(env, num_envs=num_envs, warmup_steps=warmup, total_env_steps=total)
     callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100)]
-    callbacks += [StopAt(stop_at)] if stop_at is not None else []
+    if stop_at is not None:
+        callbacks.append(StopAt(stop_at) if isinstance(stop_at, int) else stop_at)
     trainer = make_trainer(
         *callbacks,
-        Checkpoint(every_n_env_steps=every),
+        Checkpoint(every_n_env_steps=every, **(checkpoint or {})),
         logger=CSVLogger(".", name=name, flush_logs_every_n_steps=1),
         log_every_n_steps=2,
         enable_checkpointing=True,
+        default_root_dir=default_root_dir,
     )
     try:
-        trainer.fit(model, data, ckpt_path=ckpt_path)
+        trainer.fit(model, datamodule, ckpt_path=ckpt_path)
     except KilledError:
         return {}
     return {
         "weights": model.state_dict(),
         "optimizer": trainer.optimizers[0].state_dict()["state"],
-        "lengths": data.replay.episodes["length"].clone(),
-        "replay": data.replay.records(data.replay.episodes["start"], data.replay.episodes["length"]),
+        "lengths": datamodule.replay.episodes["length"].clone(),
+        "replay": datamodule.replay.records(
+            datamodule.replay.episodes["start"], datamodule.replay.episodes["length"]
+        ),
         "generators": torch.get_rng_state(),
         "env_steps": model.env_steps,
         "updates": trainer.global_step,
@@ -120,16 +155,149 @@ def test_stopped_at_any_point_of_an_epoch(stop_at: int) -> None:
     assert later == rows("whole")[-len(later) :]
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "HalfCheetah-v5", "Follow-v0"])
+def test_stopped_during_the_warm_up(env_id: str, num_envs: int) -> None:
+    whole = fit(env_id, "whole", num_envs=num_envs)
+    # The first save has no finished episode yet on Pendulum and HalfCheetah, the second stop has some.
+    assert fit(env_id, "first", stop_at=StopAtEnvStep(40), num_envs=num_envs) == {}
+    first = Path("first/version_0/checkpoints/last.ckpt")
+    assert torch.load(first, weights_only=True)["env_steps"] == 20
+    assert fit(env_id, "second", ckpt_path=first, stop_at=StopAtEnvStep(80), num_envs=num_envs) == {}
+    second = Path("second/version_0/checkpoints/last.ckpt")
+    assert_same(whole, fit(env_id, "third", ckpt_path=second, num_envs=num_envs))
+    assert rows("third") == rows("whole")
+
+
+@pytest.mark.parametrize(
+    ("stop", "env_steps", "updates"),
+    [
+        # In the first iteration's third update; in an iteration's last one, after which comes an
+        # evaluation; and in the warm-up, whose next 20 steps are still to be made.
+        (SignalAt(signal.SIGTERM, update=2), 120, 3),
+        (SignalAt(signal.SIGINT, update=19), 200, 20),
+        (SignalAt(signal.SIGTERM, env_steps=60), 60, 0),
+    ],
+)
+def test_signals_finish_the_update_and_save(stop: SignalAt, env_steps: int, updates: int) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    whole = fit("Follow-v0", "whole")
+    with pytest.raises(SystemExit) as exit:
+        fit("Follow-v0", "first", stop_at=stop, every=10**6)
+    assert exit.value.code == 128 + stop.number
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    last = Path("first/version_0/checkpoints/last.ckpt")
+    saved = torch.load(last, weights_only=True)
+    assert (saved["env_steps"], saved["global_step"]) == (env_steps, updates)
+    assert_same(whole, fit("Follow-v0", "second", ckpt_path=last))
+    later = rows("second")
+    assert later == rows("whole")[-len(later) :]
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    class Impatient(SignalAt):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            if trainer.global_step == self.update:
+                os.kill(os.getpid(), self.number)
+
+    with pytest.raises(SystemExit) as exit:
+        fit("Follow-v0", "first", stop_at=Impatient(signal.SIGINT, update=6), every=10**6)
+    assert exit.value.code == 1  # Lightning's, after a KeyboardInterrupt
+    assert not Path("first/version_0/checkpoints/last.ckpt").exists()
+
+
+def test_slurm_requeues_a_run_that_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's own requeue: its checkpoint, its call of scontrol, its choice of what to resume."""
+    requeued: list[list[str]] = []
+    monkeypatch.setattr(
+        "lightning.pytorch.trainer.connectors.signal_connector.call", lambda command: requeued.append(command)
+    )
+    for name, value in {
+        "NTASKS": "1",
+        "JOB_ID": "42",
+        "JOB_NAME": "run",
+        "PROCID": "0",
+        "LOCALID": "0",
+    }.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    whole = fit("Follow-v0", "whole")
+    # SLURM would kill the job some time after the requeue.
+    stop = SignalAt(signal.SIGUSR1, update=9)
+    stop.on_train_batch_end = lambda trainer, *_: kill_at(trainer, 18)  # type: ignore[method-assign]
+    assert fit("Follow-v0", "first", stop_at=stop, default_root_dir="job") == {}
+    assert requeued == [["scontrol", "requeue", "42"]]
+    assert torch.load("job/hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 10
+    resumed = fit("Follow-v0", "second", default_root_dir="job")
+    assert_same(whole, resumed)
+    later = rows("second")
+    assert later == rows("whole")[-len(later) :]
+    assert 0 < len(later) < len(rows("whole"))
+
+
+def kill_at(trainer: Any, update: int) -> None:
+    if trainer.global_step == update:
+        raise KilledError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_replay_that_wraps_is_saved_by_what_changed() -> None:
-    fit("Follow-v0", "whole")
+    # Evaluations at 120, 200 and 300 steps; the replay holds the episodes of 100 steps.
+    fit("Follow-v0", "whole", data={"capacity": 100}, checkpoint={"save_top_k": -1})
     folder = Path("whole/version_0/checkpoints")
-    (replay,) = folder.glob("replay-*")
-    files = sorted(path.name for path in replay.glob("episodes-*"))
-    # The warm-up and the first iteration, then the two episodes of each iteration of 20 steps.
-    assert files[0] == "episodes-0-12.pt"
-    assert "episodes-12-14.pt" in files
-    assert len(files) == 1 + (300 - 120) // 20
-    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt", replay.name]
+    moments = {"env_steps=120.ckpt": "replay-120-4", "env_steps=200.ckpt": "replay-200-20"}
+    last = "replay-300-40"
+    assert names(folder) == sorted(
+        [*moments, *moments.values(), last, "best.ckpt", "env_steps=300.ckpt", "last.ckpt"]
+    )
+    files = {moment: names(folder / moment / "rank-0") for moment in [*moments.values(), last]}
+    # The two episodes of each 20 steps have a file; the live ones are the latest ten.
+    for moment, newest in (("replay-120-4", 12), ("replay-200-20", 20), (last, 30)):
+        expected = [f"episodes-{first}-{first + 2}.pt" for first in range(newest - 10, newest, 2)]
+        assert files[moment] == sorted([*expected, "process.pt", "replay.pt"])
+    shared = "rank-0/episodes-10-12.pt"
+    assert (folder / "replay-120-4" / shared).samefile(folder / "replay-200-20" / shared)
+    # The ring has wrapped since; what an older checkpoint needs is still there.
+    for name, replay in moments.items():
+        wrapped = fit("Follow-v0", replay, ckpt_path=folder / name, data={"capacity": 100})
+        assert wrapped["env_steps"] == 300
+
+
+def test_the_best_are_kept_and_the_rest_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    returns = iter([1.0, 5.0, 3.0, 4.0, 2.0])
+    monkeypatch.setattr(
+        "rrd_lightning.callbacks.evaluate.summarize", lambda judged: {"return_mean": next(returns)}
+    )
+    fit("Follow-v0", "whole", checkpoint={"save_top_k": 2}, warmup=200, every=10**6)
+    folder = Path("whole/version_0/checkpoints")
+    # Evaluated at 220, 300, 400 and 500 steps: 1, 5, 3 and 4.
+    assert names(folder) == sorted(
+        ["best.ckpt", "env_steps=300.ckpt", "env_steps=500.ckpt", "last.ckpt", "replay-300-20", "replay-500-60"]
+    )
+    assert (folder / "best.ckpt").samefile(folder / "env_steps=300.ckpt")
+    # A resumed run has them too: another that is better takes the place of the worse.
+    fit("Follow-v0", "second", ckpt_path=folder / "last.ckpt", checkpoint={"save_top_k": 2}, warmup=200)
+    assert {"env_steps=300.ckpt", "env_steps=500.ckpt"} <= set(names(Path("second/version_0/checkpoints")))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"save_top_k": 0}, ["last.ckpt", "replay-300-40"]),
+        ({"save_top_k": 0, "save_replay": False}, ["last.ckpt"]),
+        ({"save_top_k": 0, "save_last": False}, []),
+    ],
+)
+def test_only_what_was_asked_for_is_saved(options: dict[str, Any], expected: list[str]) -> None:
+    fit("Follow-v0", "whole", checkpoint=options)
+    assert names(Path("whole/version_0/checkpoints")) == expected
+
+
+def test_top_k_is_checked() -> None:
+    with pytest.raises(ParameterError, match="save_top_k=-2: must be -1, for all, or at least 0"):
+        Checkpoint(save_top_k=-2)
 
 
 def test_a_copy_of_the_folder_resumes() -> None:
@@ -143,17 +311,17 @@ def test_a_copy_of_the_folder_resumes() -> None:
 def test_missing_and_damaged_replay_files_are_named() -> None:
     fit("Follow-v0", "first", stop_at=9)
     last = Path("first/version_0/checkpoints/last.ckpt")
-    (replay,) = last.parent.glob("replay-*")
-    path = sorted(replay.glob("episodes-*"))[0]
+    replay = last.parent / torch.load(last, weights_only=True)["replay"]
+    path = min(replay.glob("rank-0/episodes-*"))
     content = path.read_bytes()
     path.write_bytes(content[:-100])
     with pytest.raises(ParameterError, match=rf"{path.name}': is damaged"):
         fit("Follow-v0", "second", ckpt_path=last)
     path.unlink()
-    with pytest.raises(ParameterError, match=r"replay-8': lacks the file with episode 0"):
+    with pytest.raises(ParameterError, match=r"replay-[0-9-]+.rank-0': lacks the file with episode 0"):
         fit("Follow-v0", "third", ckpt_path=last)
     shutil.rmtree(replay)
-    with pytest.raises(ParameterError, match=r"replay.pt': is missing: keep the replay folder"):
+    with pytest.raises(ParameterError, match=r"replay-[0-9-]+': is missing: keep this folder"):
         fit("Follow-v0", "fourth", ckpt_path=last)
 
 
@@ -187,30 +355,49 @@ def test_without_evaluations_runs_are_saved_all_the_same() -> None:
 
 
 def test_without_the_replay_a_new_one_is_filled() -> None:
-    fit("Follow-v0", "first", stop_at=9)
-    best = Path("first/version_0/checkpoints/best.ckpt")
+    fit("Follow-v0", "first", stop_at=9, checkpoint={"save_replay": False})
+    last = Path("first/version_0/checkpoints/last.ckpt")
     with pytest.warns(UserWarning, match="holds no replay: a new one is filled"):
-        resumed = fit("Follow-v0", "second", ckpt_path=best)
+        resumed = fit("Follow-v0", "second", ckpt_path=last)
     assert resumed["env_steps"] == 300
 
 
-def test_a_save_that_fails_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    saves = []
-    save = torch.save
+class FillDisk(Callback):
+    """Lets one file of a later save be on a full disk."""
 
-    def fail_late(content: Any, file: Any) -> None:
-        saves.append(file)
-        if len(saves) > 6:
-            raise OSError(28, "No space left on device")
-        save(content, file)
+    def __init__(self, file: str) -> None:
+        self.file = file
 
-    monkeypatch.setattr("rrd_lightning.replay.saving.torch.save", fail_late)
-    with pytest.raises(OSError, match="No space left"):
-        fit("Follow-v0", "first")
-    monkeypatch.setattr("rrd_lightning.replay.saving.torch.save", save)
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 11:
+            full = Path("first/version_0/checkpoints") / f"{self.file}.part"
+            full.parent.mkdir(parents=True, exist_ok=True)
+            full.symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("file", ["last.ckpt", "replay-160-12.part/rank-0/episodes-14-16.pt"])
+def test_a_full_disk_leaves_the_save_before(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Path.mkdir
+    with monkeypatch.context() as patch:
+        # The save makes its folders itself: let what stands for the full disk be there before.
+        patch.setattr("rrd_lightning.callbacks.checkpoint.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr(Path, "mkdir", lambda path, *_, **__: make(path, parents=True, exist_ok=True))
+        with pytest.raises(ParameterError, match=rf"{Path(file).name}.*No space left.*earlier checkpoints"):
+            fit("Follow-v0", "first", stop_at=FillDisk(file))
     whole = fit("Follow-v0", "whole")
-    last = Path("first/version_0/checkpoints/last.ckpt")
-    assert_same(whole, fit("Follow-v0", "second", ckpt_path=last))
+    assert_same(whole, fit("Follow-v0", "second", ckpt_path=Path("first/version_0/checkpoints/last.ckpt")))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start() -> None:
+    trainer = make_trainer(
+        make_collect(Environment("Follow-v0")),
+        Checkpoint(),
+        logger=False,
+        default_root_dir="/proc/nowhere",
+        enable_checkpointing=True,
+    )
+    with pytest.raises(ParameterError, match="'/proc/nowhere/checkpoints': cannot be written to"):
+        trainer.fit(make_module(Environment("Follow-v0")), make_data())
 
 
 def test_checkpoints_do_not_change_a_run() -> None:

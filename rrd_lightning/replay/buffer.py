@@ -110,6 +110,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
                 different lengths, or holds a number that is not finite.
         """
         length = self._check(episode)
+        while len(self) + length > self.capacity:
+            self._drop_oldest()
         records = TensorDict(
             {
                 keys.OBSERVATION: episode.get(keys.OBSERVATION),
@@ -130,15 +132,22 @@ class EpisodeReplay(TensorDictReplayBuffer):
     ) -> None:
         """Store the records of one or several valid episodes, as `records` returns them.
 
+        They may exceed the capacity by what the ring has room for, until the next `add_episode`.
+
         Args:
             records: ``[sum of (T + 1)]``, observations, actions and true rewards.
             length: ``[episodes]``, T.
             episode_return: ``[episodes]``, R.
             terminated: ``[episodes]``.
         """
-        incoming = int(length.sum())
-        while len(self) + incoming > self.capacity or self._used_records + len(records) > self._records:
-            self._used_records -= self.episodes.pop_oldest() + 1
+        if len(records) > self._records:
+            raise ParameterError(
+                "capacity",
+                self.capacity,
+                f"is less than the {int(length.sum())} transitions to be stored at once",
+            )
+        while self._used_records + len(records) > self._records:
+            self._drop_oldest()
         super().extend(records)
         self._stored = self.storage[:]
         facts = zip(length.tolist(), episode_return.tolist(), terminated.tolist(), strict=True)
@@ -148,6 +157,14 @@ class EpisodeReplay(TensorDictReplayBuffer):
             )
             self._used_records += steps + 1
             self._next_record = (self._next_record + steps + 1) % self._records
+
+    def _drop_oldest(self) -> None:
+        self._used_records -= self.episodes.pop_oldest() + 1
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a stored step; zero while nothing is stored."""
+        return int(self._stored[:1].bytes()) if len(self.episodes) else 0
 
     def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
         """Copy the records of episodes, one after another, as plain nested tensors.

@@ -1,0 +1,50 @@
+"""The checkpoint's format, and how Lightning reads and writes its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.files import read, write
+
+# Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
+FORMAT = 1
+FORMAT_KEY = "rrd_lightning_format"
+REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Lets Lightning write checkpoints that are whole or not there, and read them without pickle."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint, aside first."""
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; `weights_only` is always true."""
+        return read_checkpoint(path, map_location)
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this package, without unpickling anything but tensors and plain data.
+
+    Raises:
+        ParameterError: if the file is not there, damaged, not such a checkpoint, or of another format.
+    """
+    checkpoint = read(Path(path), map_location)
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= REQUIRED:
+        raise ParameterError("ckpt_path", str(path), "is not a checkpoint of rrd_lightning")
+    if checkpoint[FORMAT_KEY] != FORMAT:
+        age = "newer" if checkpoint[FORMAT_KEY] > FORMAT else "older"
+        raise ParameterError(
+            "ckpt_path",
+            str(path),
+            f"has format {checkpoint[FORMAT_KEY]}, and this version of rrd_lightning reads format {FORMAT}: "
+            f"use a{'n' if age == 'older' else ''} {age} version",
+        )
+    return checkpoint

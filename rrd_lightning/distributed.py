@@ -1,0 +1,34 @@
+"""What the processes of a job tell each other, besides gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def summed(trainer: Any, values: Sequence[float]) -> list[float]:
+    """Add up each number over all processes, in double precision."""
+    if trainer.world_size == 1:
+        return list(values)
+    numbers = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
+    total: Tensor = trainer.strategy.reduce(numbers, reduce_op="sum")
+    return total.tolist()
+
+
+def interleaved(trainer: Any, rows: Tensor) -> Tensor:
+    """Put the rows of all processes together: the first of each, then the second of each.
+
+    Args:
+        trainer: the job's.
+        rows: ``[count, columns]``, of the same shape in each process.
+
+    Returns:
+        ``[count * processes, columns]``, the same in each process.
+    """
+    if trainer.world_size == 1:
+        return rows
+    gathered: Tensor = trainer.strategy.all_gather(rows.to(trainer.strategy.root_device))
+    return gathered.transpose(0, 1).flatten(0, 1).cpu()

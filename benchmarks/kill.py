@@ -69,7 +69,8 @@ def kill_once(root: Path, options: list[str], longest: float) -> str:
         root.glob("*/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, default=None
     )
     reached = torch.load(last, weights_only=True)["env_steps"] if last else 0
-    return f"last checkpoint at {reached:5} steps, {'in the middle of writing ' + torn[0] if torn else 'between saves'}"
+    where = f"in the middle of writing {torn[0]}" if torn else "between saves"
+    return f"last checkpoint at {reached:5} steps, {where}"
 
 
 def content(root: Path) -> dict[str, object]:
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=5.0, help="seconds of a run before it is killed")
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=30_000)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     options = [f"--collect.total_env_steps={arguments.steps}"]

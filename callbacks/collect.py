@@ -140,6 +140,11 @@ class Collect(Callback):
         self._to_restore = None
         trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Let a run that had come to its end be at its end when it is resumed."""
+        if not trainer.datamodule.batches_left and pl_module.env_steps >= self.total_env_steps:
+            trainer.should_stop = True
+
     def _refill(self, rollout: Rollout, trainer: Any, module: Any) -> None:
         replay = trainer.datamodule.replay
         _call_on_collection(trainer, module)

@@ -30,5 +30,7 @@ def interleaved(trainer: Any, rows: Tensor) -> Tensor:
     """
     if trainer.world_size == 1:
         return rows
-    gathered: Tensor = trainer.strategy.all_gather(rows.to(trainer.strategy.root_device))
-    return gathered.transpose(0, 1).flatten(0, 1).cpu()
+    rows = rows.to(trainer.strategy.root_device)
+    gathered = [torch.empty_like(rows) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, rows)
+    return torch.stack(gathered, 1).flatten(0, 1).cpu()

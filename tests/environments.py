@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -78,6 +80,22 @@ class Bounded(Env[Any, Any]):
         return action.astype(np.float32), 0.0, False, False, {}
 
 
+class Fragile(Follow):
+    """Breaks after some steps in the process of rank FRAGILE_RANK; FRAGILE_ONCE: only the first time."""
+
+    steps = 0
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        broken, rank = Path("broken"), os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+        if self.steps == 400 and rank == os.environ["FRAGILE_RANK"] and not broken.exists():
+            if "FRAGILE_ONCE" in os.environ:
+                broken.touch()
+            raise RuntimeError("the simulator broke")
+        return super().step(action)
+
+
+gymnasium.register("Fragile-v0", Fragile)
 gymnasium.register("Twin-v0", Follow)
 gymnasium.register("OtherTwin-v0", Follow)
 gymnasium.register("Bounded-v0", Bounded)

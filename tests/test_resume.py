@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import signal
@@ -12,120 +11,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import Environment, ParameterError
 from rrd_lightning.callbacks import Checkpoint, Collect, Evaluate
+from tests.job import Job
+from tests.resuming import KilledError, SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
 from tests.runs import make_collect, make_data, make_module, make_trainer
-
-
-class StopAt(Callback):
-    """Ends the process, as far as the run can tell, after an update."""
-
-    def __init__(self, update: int) -> None:
-        self.update = update
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.update:
-            raise KilledError
-
-
-class StopAtEnvStep(Callback):
-    """The same before steps are collected, in the warm-up for example."""
-
-    def __init__(self, env_steps: int) -> None:
-        self.env_steps = env_steps
-
-    def on_collection(self, trainer: Any, pl_module: Any) -> None:
-        if pl_module.env_steps == self.env_steps:
-            raise KilledError
-
-
-class SignalAt(Callback):
-    """Sends a signal to the process in the middle of an update or before a collection."""
-
-    def __init__(self, number: int, *, update: int = -1, env_steps: int = -1) -> None:
-        self.number, self.update, self.env_steps = number, update, env_steps
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.update:
-            os.kill(os.getpid(), self.number)
-
-    def on_collection(self, trainer: Any, pl_module: Any) -> None:
-        if pl_module.env_steps == self.env_steps:
-            os.kill(os.getpid(), self.number)
-
-
-class KilledError(BaseException):
-    pass
-
-
-def fit(
-    env_id: str,
-    name: str,
-    *,
-    ckpt_path: Path | None = None,
-    stop_at: int | Callback | None = None,
-    num_envs: int = 1,
-    warmup: int = 100,
-    every: int = 1,
-    checkpoint: dict[str, Any] | None = None,
-    default_root_dir: str | None = None,
-    data: dict[str, Any] | None = None,
-    **module: Any,
-) -> dict[str, Any]:
-    """Run to the end or to the kill, and return everything that the run ended with."""
-    torch.manual_seed(0 if ckpt_path is None else 12345)
-    env = Environment(env_id, max_episode_steps=40 if env_id in {"Pendulum-v1", "HalfCheetah-v5"} else None)
-    model, datamodule = make_module(env, **module), make_data(**(data or {}))
-    total = 2 * warmup + 100
-    collect = make_collect(env, num_envs=num_envs, warmup_steps=warmup, total_env_steps=total)
-    callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100)]
-    if stop_at is not None:
-        callbacks.append(StopAt(stop_at) if isinstance(stop_at, int) else stop_at)
-    trainer = make_trainer(
-        *callbacks,
-        Checkpoint(every_n_env_steps=every, **(checkpoint or {})),
-        logger=CSVLogger(".", name=name, flush_logs_every_n_steps=1),
-        log_every_n_steps=2,
-        enable_checkpointing=True,
-        default_root_dir=default_root_dir,
-    )
-    try:
-        trainer.fit(model, datamodule, ckpt_path=ckpt_path)
-    except KilledError:
-        return {}
-    return {
-        "weights": model.state_dict(),
-        "optimizer": trainer.optimizers[0].state_dict()["state"],
-        "lengths": datamodule.replay.episodes["length"].clone(),
-        "replay": datamodule.replay.records(
-            datamodule.replay.episodes["start"], datamodule.replay.episodes["length"]
-        ),
-        "generators": torch.get_rng_state(),
-        "env_steps": model.env_steps,
-        "updates": trainer.global_step,
-        "return": trainer.callback_metrics["evaluate/return_mean"],
-    }
-
-
-def rows(name: str) -> list[dict[str, str]]:
-    with Path(f"{name}/version_0/metrics.csv").open() as file:
-        return [
-            {key: value for key, value in row.items() if value and key != "collect/env_steps_per_second"}
-            for row in csv.DictReader(file)
-        ]
-
-
-def assert_same(first: Any, second: Any) -> None:
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    else:
-        assert first == second
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
@@ -224,14 +115,26 @@ def test_slurm_requeues_a_run_that_is_saved(monkeypatch: pytest.MonkeyPatch) -> 
     # SLURM would kill the job some time after the requeue.
     stop = SignalAt(signal.SIGUSR1, update=9)
     stop.on_train_batch_end = lambda trainer, *_: kill_at(trainer, 18)  # type: ignore[method-assign]
-    assert fit("Follow-v0", "first", stop_at=stop, default_root_dir="job") == {}
+    assert fit("Follow-v0", "first", stop_at=stop, trainer_options={"default_root_dir": "job"}) == {}
     assert requeued == [["scontrol", "requeue", "42"]]
     assert torch.load("job/hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 10
-    resumed = fit("Follow-v0", "second", default_root_dir="job")
+    resumed = fit("Follow-v0", "second", trainer_options={"default_root_dir": "job"})
     assert_same(whole, resumed)
     later = rows("second")
     assert later == rows("whole")[-len(later) :]
     assert 0 < len(later) < len(rows("whole"))
+
+
+def test_an_interrupt_at_the_keyboard_is_not_the_workers_business() -> None:
+    """Ctrl-C reaches the processes of the environments as well."""
+    run = ["--config=debug", "--trainer.accelerator=cpu", "--collect.total_env_steps=1000000"]
+    run += ["--collect.vectorization=async", "--collect.num_envs=2"]
+    job = Job("rrd_lightning", "fit", *run)
+    folder = Path("runs/Pendulum-v1/version_0")
+    job.wait_until(lambda: (folder / "metrics.csv").exists())
+    os.killpg(job.process.pid, signal.SIGINT)
+    assert job.exit_status() == 128 + signal.SIGINT, job.output()[-3000:]
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] > 0
 
 
 def kill_at(trainer: Any, update: int) -> None:
@@ -360,6 +263,14 @@ def test_without_the_replay_a_new_one_is_filled() -> None:
     with pytest.warns(UserWarning, match="holds no replay: a new one is filled"):
         resumed = fit("Follow-v0", "second", ckpt_path=last)
     assert resumed["env_steps"] == 300
+
+
+def test_a_run_at_its_end_is_resumed_at_its_end() -> None:
+    whole = fit("Follow-v0", "whole")
+    again = fit("Follow-v0", "second", ckpt_path=Path("whole/version_0/checkpoints/last.ckpt"))
+    assert whole.pop("return") is not None
+    assert again.pop("return") is None
+    assert_same(whole, again)
 
 
 class FillDisk(Callback):

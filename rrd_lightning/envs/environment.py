@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import multiprocessing
+import signal
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
@@ -65,10 +67,15 @@ class Environment:
         ``if __name__ == "__main__":`` would start itself again.
         """
         vector_class: type[Any] = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
-        envs: VectorEnv[Any, Any, Any] = vector_class(
-            [self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
-        )
+        make = self.make if vectorization == "sync" else self._make_in_worker
+        envs: VectorEnv[Any, Any, Any] = vector_class([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         return envs
+
+    def _make_in_worker(self) -> Env[Any, Any]:
+        # The run's own process decides what an interrupt at the keyboard means. It makes one, too.
+        if multiprocessing.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return self.make()
 
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:

@@ -1,14 +1,17 @@
 """Seconds and bytes of saving the replay: in full, and what 10,000 new transitions add.
 
-A full ring of a million HalfCheetah-sized transitions in episodes of 1000 steps; medians of five.
+A full ring of a million HalfCheetah-sized transitions, and one of 100,000 frames of 128 x 128 x 3, both
+in episodes of 1000 steps; medians of five.
 
     python -m benchmarks.saving
+    python -m benchmarks.saving --images
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +22,8 @@ from tensordict import TensorDict
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from rrd_lightning.replay.saving import load_replay, save_replay
 
-CAPACITY, LENGTH, RUNS = 1_000_000, 1000, 5
+IMAGES = "--images" in sys.argv
+CAPACITY, LENGTH, RUNS = 100_000 if IMAGES else 1_000_000, 1000, 5
 
 
 def make_replay() -> EpisodeReplay:
@@ -27,9 +31,11 @@ def make_replay() -> EpisodeReplay:
 
 
 def make_episode() -> TensorDict:
+    vectors = torch.randn(LENGTH + 1, 17)
+    frames = torch.randint(0, 256, (LENGTH + 1, 3, 128, 128), dtype=torch.uint8) if IMAGES else vectors
     return TensorDict(
         {
-            "observation": torch.randn(LENGTH + 1, 17),
+            "observation": frames,
             "action": torch.randn(LENGTH, 6),
             "reward": torch.randn(LENGTH),
             "episode_return": torch.randn(()),
@@ -52,6 +58,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for _ in range(RUNS):
             full, more = Path(name) / "full", Path(name) / "more"
+            full.mkdir()
+            more.mkdir()
             start = time.perf_counter()
             save_replay(replay, full)
             seconds["full save"].append(time.perf_counter() - start)

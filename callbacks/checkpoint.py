@@ -69,6 +69,7 @@ class Checkpoint(LightningCheckpoint):
         self._returns: dict[str, float] = {}
         self._replays: dict[str, str | None] = {}
         self._saves_due = 0
+        self._new_best: float | None = None
         self._saving = False
         self._saved: tuple[int, int] | None = None
         self._saved_last: tuple[int, int] | None = None
@@ -127,24 +128,30 @@ class Checkpoint(LightningCheckpoint):
         """Save, if it is time and no evaluation comes first, or if the run is to end."""
         if trainer.val_check_batch == 1 or trainer.should_stop:
             return
-        if not trainer.datamodule.batches_left:
-            self._save_if_due(trainer, pl_module)
-        if self._signals.received and trainer.world_size == 1:
-            self._save_and_act(trainer, pl_module, self._signals.received)
+        if not trainer.is_last_batch:
+            self._save_at_rest(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save what would have been saved after the epoch's last batch.
+
+        From there Lightning would resume with one epoch less on its count.
+        """
+        if not trainer.should_stop:
+            self._save_at_rest(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save, if this evaluation is one of the best, or if it is time."""
+        """Save, if this evaluation is one of the best, it is time, or the run is to end."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         reached = float(trainer.callback_metrics.get(MONITOR, math.nan))
         if self._among_best(reached):
-            name = f"env_steps={pl_module.env_steps}.ckpt"
-            self._returns[name] = reached
-            self._save(trainer, pl_module, name)
-        self._save_if_due(trainer, pl_module)
+            self._new_best = reached
+        if not trainer.is_last_batch:
+            self._save_at_rest(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the end of the run."""
+        self._save_new_best(trainer, pl_module)
         if self.save_last:
             self._save_last(trainer, pl_module)
 
@@ -193,6 +200,21 @@ class Checkpoint(LightningCheckpoint):
         if self.save_top_k == -1 or len(self._returns) < self.save_top_k:
             return not math.isnan(reached)
         return self.save_top_k > 0 and reached > min(self._returns.values())
+
+    def _save_at_rest(self, trainer: Any, module: Any) -> None:
+        """Between batches, with no evaluation to come: save what there is to save, and end if asked to."""
+        self._save_new_best(trainer, module)
+        if not trainer.datamodule.batches_left:
+            self._save_if_due(trainer, module)
+        if self._signals.received and trainer.world_size == 1:
+            self._save_and_act(trainer, module, self._signals.received)
+
+    def _save_new_best(self, trainer: Any, module: Any) -> None:
+        if self._new_best is not None:
+            name = f"env_steps={module.env_steps}.ckpt"
+            self._returns[name] = self._new_best
+            self._new_best = None
+            self._save(trainer, module, name)
 
     def _save_if_due(self, trainer: Any, module: Any) -> None:
         due = module.env_steps // self.every_n_env_steps

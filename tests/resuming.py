@@ -102,6 +102,7 @@ def fit(
         ),
         "generators": torch.get_rng_state(),
         "env_steps": model.env_steps,
+        "loops": trainer.fit_loop.state_dict(),
         "updates": trainer.global_step,
         "return": trainer.callback_metrics.get("evaluate/return_mean"),
     }

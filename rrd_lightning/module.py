@@ -11,6 +11,7 @@ import torch
 from gymnasium import Space
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam, Optimizer
@@ -84,7 +85,14 @@ class RRDModule(LightningModule):
         return groups + self.agent.parameter_groups() if self.train_policy else groups
 
     def setup(self, stage: str) -> None:
-        """Let checkpoints be written and read in this package's way, unless the user chose another."""
+        """Say how large the networks are, and let checkpoints be whole and without pickle."""
+        if stage == "fit":
+            counts = {
+                group["name"]: sum(each.numel() for each in group["params"])
+                for group in self._parameter_groups()
+            }
+            rank_zero_info("Parameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        # Unless the user chose another way.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
 

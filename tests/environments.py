@@ -95,6 +95,36 @@ class Fragile(Follow):
         return super().step(action)
 
 
+class Pixels(Env[Any, Any]):
+    """Two images and a number: a bright column stands where the action should be, as the number says."""
+
+    size = 36
+
+    def __init__(self) -> None:
+        image = spaces.Box(0, 255, (3, self.size, self.size), np.uint8)
+        number = spaces.Box(-1, 1, (1,), np.float32)
+        self.observation_space = spaces.Dict({"front": image, "side": image, "number": number})
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def _observe(self) -> Any:
+        column = int(self.np_random.integers(self.size))
+        image = self.np_random.integers(0, 100, (3, self.size, self.size), np.uint8)
+        image[:, :, column] = 255
+        self._target = np.array([2 * column / (self.size - 1) - 1], np.float32)
+        return {"front": image, "side": image[:, ::-1].copy(), "number": self._target}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        error = float(np.abs(action - self._target).sum())
+        self._time += 1
+        return self._observe(), -error, False, self._time == STEPS, {}
+
+
+gymnasium.register("Pixels-v0", Pixels)
 gymnasium.register("Fragile-v0", Fragile)
 gymnasium.register("Twin-v0", Follow)
 gymnasium.register("OtherTwin-v0", Follow)

@@ -162,7 +162,7 @@ def test_yardsticks() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ParameterError, match=r"observation_space=Box.*RRD serves continuous vectors"):
+    with pytest.raises(ParameterError, match=r"observation_space=Box.*RRD serves vectors of floating"):
         RRD(Box(0, 255, (8, 8, 3)), ACTION)
     with pytest.raises(ParameterError, match=r"action_space=Discrete\(4\): RRD serves continuous vectors"):
         RRD(VECTOR, Discrete(4))

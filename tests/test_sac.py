@@ -164,7 +164,7 @@ def test_each_loss_reaches_its_own_parameters_only() -> None:
     assert all(parameter.grad is not None for parameter in agent.actor.parameters())
     assert all(parameter.grad is None for parameter in agent.critic.parameters())
     agent.zero_grad()
-    loss, _ = agent._critic_loss(transitions, torch.randn(BATCH), temperature)
+    loss, _ = agent._critic_loss(transitions[keys.OBSERVATION], transitions, torch.randn(BATCH), temperature)
     loss.backward()
     assert all(parameter.grad is None for parameter in agent.actor.parameters())
     assert all(parameter.grad is not None for parameter in agent.critic.parameters())
@@ -225,8 +225,8 @@ def test_actions_explore_or_do_not() -> None:
         ((OBSERVATION, Box(-torch.inf, 1, (2,))), "SAC needs finite bounds on every action"),
         ((OBSERVATION, Box(0, 5, (2,), "int64")), "action_space=Box.*floating numbers"),
         ((Box(0, 255, (5,), "uint8"), ACTION), "observation_space=Box.*floating numbers"),
-        ((Discrete(4), ACTION), r"observation_space=Discrete\(4\): SAC serves continuous vectors"),
-        ((Dict({"a": OBSERVATION}), ACTION), "observation_space=Dict.*SAC serves continuous vectors"),
+        ((Discrete(4), ACTION), r"observation_space=Discrete\(4\): SAC serves vectors of floating"),
+        ((Dict({"a": OBSERVATION, "b": Discrete(2)}), ACTION), "observation_space=Dict.*SAC serves vectors"),
     ],
 )
 def test_spaces_it_cannot_serve(spaces: tuple, message: str) -> None:

@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from rrd_lightning.component import Component
+from rrd_lightning.networks import Observation
 
 
 class Agent(Component):
@@ -24,7 +25,7 @@ class Agent(Component):
         super().__init__()
 
     @abstractmethod
-    def act(self, observation: Tensor, *, explore: bool) -> Tensor:
+    def act(self, observation: Observation, *, explore: bool) -> Tensor:
         """Choose actions ``[num_envs, ...]`` for observations ``[num_envs, ...]``, without gradient."""
 
     @abstractmethod

@@ -21,20 +21,22 @@ from rrd_lightning import keys
 from rrd_lightning.agents.base import Agent
 from rrd_lightning.component import vector_size
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.networks import MLP, EnsembleMLP
+from rrd_lightning.networks import MLP, Convolutions, EnsembleMLP, Observation, ObservationParts, random_shift
 
+IMAGE_FEATURES = 64
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
 class SAC(Agent):
-    """Soft actor-critic for vector observations and continuous actions in [-1, 1].
+    """Soft actor-critic for vectors and images, and continuous actions in [-1, 1].
 
     A squashed Gaussian policy, two critics evaluated as one batched network, and a temperature
     that holds the policy's entropy near its target. All parts take their gradient step at once,
-    from the same batch and the same parameters.
+    from the same batch and the same parameters. Images go through one encoder, which learns from the
+    critics' loss alone; the policy and the target critics use it as it is.
 
     Args:
-        observation_space: a vector.
+        observation_space: a vector, an image, or a Dict of these.
         action_space: a vector between finite bounds. Actions are in [-1, 1]: the environment
             scales them to its bounds.
         hidden_sizes: widths of the hidden layers of actor and critics.
@@ -45,6 +47,7 @@ class SAC(Agent):
         actor_learning_rate: Adam's, for the policy.
         critic_learning_rate: Adam's, for both critics.
         temperature_learning_rate: Adam's, for log α.
+        random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
 
     Raises:
         ParameterError: if a space is not what SAC can serve, or a number is out of range.
@@ -63,9 +66,10 @@ class SAC(Agent):
         actor_learning_rate: float = 3e-4,
         critic_learning_rate: float = 3e-4,
         temperature_learning_rate: float = 3e-4,
+        random_shift: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space)
-        observations = vector_size(observation_space, "observation_space", self)
+        self._parts = parts = ObservationParts(observation_space, self)
         actions = vector_size(action_space, "action_space", self)
         if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
@@ -74,15 +78,25 @@ class SAC(Agent):
             actor_learning_rate=actor_learning_rate,
             critic_learning_rate=critic_learning_rate,
             temperature_learning_rate=temperature_learning_rate,
+            random_shift=random_shift,
         )
         for name, share in (("gamma", gamma), ("polyak", polyak)):
             if not 0 <= share <= 1:
                 raise ParameterError(name, share, "must be between 0 and 1")
+        observations = parts.vector_size
+        if parts.channels:
+            observations += IMAGE_FEATURES
+            self.encoder = nn.Sequential(
+                Convolutions(parts.channels, parts.image_size, IMAGE_FEATURES),
+                nn.LayerNorm(IMAGE_FEATURES),
+                nn.Tanh(),
+            )
         self.actor = MLP([observations, *hidden_sizes, 2 * actions])
         self.critic = EnsembleMLP(2, [observations + actions, *hidden_sizes, 1])
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.gamma = gamma
+        self.random_shift = random_shift
         self.polyak = polyak
         self.target_entropy = -float(actions) if target_entropy is None else target_entropy
         self.learning_rates = {
@@ -95,7 +109,7 @@ class SAC(Agent):
         """Three groups: ``actor``, ``critic``, ``temperature``."""
         parameters = {
             "actor": list(self.actor.parameters()),
-            "critic": list(self.critic.parameters()),
+            "critic": [*self.critic.parameters(), *(self.encoder.parameters() if self._parts.channels else [])],
             "temperature": [self.log_temperature],
         }
         return [
@@ -103,9 +117,9 @@ class SAC(Agent):
         ]
 
     @torch.no_grad()
-    def act(self, observation: Tensor, *, explore: bool) -> Tensor:
+    def act(self, observation: Observation, *, explore: bool) -> Tensor:
         """Draw actions ``[..., actions]``, or return the policy's mode where not exploring."""
-        mean, log_std = self._policy(observation)
+        mean, log_std = self._policy(self._features(observation))
         if explore:
             mean = mean + log_std.exp() * torch.randn_like(mean)
         return mean.tanh()
@@ -113,8 +127,9 @@ class SAC(Agent):
     def losses(self, transitions: TensorDictBase, reward: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of the critic's, the actor's and the temperature's loss."""
         temperature = self.log_temperature.detach().exp()
-        critic, value = self._critic_loss(transitions, reward, temperature)
-        actor, log_prob = self._actor_loss(transitions.get(keys.OBSERVATION), temperature)
+        features = self._features(transitions.get(keys.OBSERVATION), shift=self.random_shift)
+        critic, value = self._critic_loss(features, transitions, reward, temperature)
+        actor, log_prob = self._actor_loss(features.detach(), temperature)
         temperature_loss = -self.log_temperature * (log_prob + self.target_entropy).mean()
         return critic + actor + temperature_loss, {
             "loss/critic": critic.detach(),
@@ -131,32 +146,40 @@ class SAC(Agent):
         average = get_ema_multi_avg_fn(self.polyak)  # type: ignore[no-untyped-call]
         average(list(self.target_critic.parameters()), list(self.critic.parameters()), None)
 
+    def _features(self, observation: Observation, *, shift: int = 0) -> Tensor:
+        """What actor and critics see ``[..., features]``: a vector, with the encoded images if there are."""
+        vector = self._parts.vector(observation)
+        if not self._parts.channels:
+            return vector
+        images = random_shift(self._parts.images(observation), shift)
+        return torch.cat([self.encoder(images), vector], -1)
+
     def _critic_loss(
-        self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor
+        self, features: Tensor, transitions: TensorDictBase, reward: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Equation 5: the squared error to the soft target, summed over both critics."""
         with torch.no_grad():
-            next_observation = transitions.get(keys.NEXT_OBSERVATION)
-            next_action, next_log_prob = self._sample(next_observation)
-            next_value = self._value(self.target_critic, next_observation, next_action).amin(0)
+            following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
+            next_action, next_log_prob = self._sample(following)
+            next_value = self._value(self.target_critic, following, next_action).amin(0)
             bootstrap = self.gamma * transitions.get(keys.TERMINATED).logical_not()
             target = reward + bootstrap * (next_value - temperature * next_log_prob)
-        value = self._value(self.critic, transitions.get(keys.OBSERVATION), transitions.get(keys.ACTION))
+        value = self._value(self.critic, features, transitions.get(keys.ACTION))
         return (value - target).square().mean(-1).sum(), value.detach()
 
-    def _actor_loss(self, observation: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    def _actor_loss(self, features: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """Equation 7: the reparametrised policy against the lower critic, whose weights stay."""
-        action, log_prob = self._sample(observation)
-        value = self._value(self.critic, observation, action, frozen=True).amin(0)
+        action, log_prob = self._sample(features)
+        value = self._value(self.critic, features, action, frozen=True).amin(0)
         return (temperature * log_prob - value).mean(), log_prob.detach()
 
-    def _policy(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.actor(observation).chunk(2, -1)
+    def _policy(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(features).chunk(2, -1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
-    def _sample(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+    def _sample(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Draw actions ``[batch, actions]`` and their log-densities ``[batch]``."""
-        mean, log_std = self._policy(observation)
+        mean, log_std = self._policy(features)
         noise = torch.randn_like(mean)
         unsquashed = mean + log_std.exp() * noise
         gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
@@ -165,6 +188,6 @@ class SAC(Agent):
         return unsquashed.tanh(), (gaussian - squashing).sum(-1)
 
     @staticmethod
-    def _value(critic: EnsembleMLP, observation: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
-        values: Tensor = critic(torch.cat([observation, action], -1), frozen=frozen)
+    def _value(critic: EnsembleMLP, features: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+        values: Tensor = critic(torch.cat([features, action], -1), frozen=frozen)
         return values.squeeze(-1)

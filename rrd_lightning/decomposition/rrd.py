@@ -18,8 +18,9 @@ from rrd_lightning import keys
 from rrd_lightning.component import vector_size
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.errors import ParameterError, require_not_negative
-from rrd_lightning.networks import MLP
+from rrd_lightning.networks import MLP, Convolutions, ObservationParts
 
+IMAGE_FEATURES = 512
 Scale = Literal["per_step", "episode"]
 
 
@@ -85,12 +86,13 @@ def _draw_coefficient(length: Tensor, sample_size: int, with_replacement: bool |
 
 
 class RRD(Decomposition):
-    """A reward model r̂(s, a, s') trained by `rrd_loss`, for vector observations.
+    """A reward model r̂(s, a, s') trained by `rrd_loss`.
 
-    The network sees [s, a, s - s'].
+    The network sees [s, a, s - s']. Images go through convolutions first, as the channels [s, s - s'];
+    the action, and what else there is of s and s - s', stand beside what comes out.
 
     Args:
-        observation_space: a vector.
+        observation_space: a vector, an image, or a Dict of these.
         action_space: a vector.
         hidden_sizes: widths of the hidden layers.
         learning_rate: Adam's.
@@ -99,7 +101,7 @@ class RRD(Decomposition):
             and is larger by T²: 10⁶ times at T = 1000.
 
     Raises:
-        ParameterError: if a space is not a vector, or the scale is unknown.
+        ParameterError: if a space is another one, or the scale is unknown.
     """
 
     def __init__(
@@ -116,9 +118,11 @@ class RRD(Decomposition):
         if scale not in {"per_step", "episode"}:
             raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
         require_not_negative(learning_rate=learning_rate)
-        inputs = 2 * vector_size(observation_space, "observation_space", self) + vector_size(
-            action_space, "action_space", self
-        )
+        self._parts = parts = ObservationParts(observation_space, self)
+        inputs = 2 * parts.vector_size + vector_size(action_space, "action_space", self)
+        if parts.channels:
+            self.convolutions = Convolutions(2 * parts.channels, parts.image_size, IMAGE_FEATURES)
+            inputs += IMAGE_FEATURES
         self.network = MLP([inputs, *hidden_sizes, 1])
         self.learning_rate = learning_rate
         self.bias_correction = bias_correction
@@ -131,14 +135,18 @@ class RRD(Decomposition):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group, ``reward``."""
-        return [{"name": "reward", "params": list(self.network.parameters()), "lr": self.learning_rate}]
+        return [{"name": "reward", "params": list(self.parameters()), "lr": self.learning_rate}]
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Predict the reward of each step, for any batch shape."""
-        observation = transitions.get(keys.OBSERVATION)
-        change = observation - transitions.get(keys.NEXT_OBSERVATION)
-        inputs = torch.cat([observation, transitions.get(keys.ACTION), change], -1)
-        reward: Tensor = self.network(inputs).squeeze(-1)
+        observation, following = transitions.get(keys.OBSERVATION), transitions.get(keys.NEXT_OBSERVATION)
+        vector = self._parts.vector(observation)
+        inputs = [vector, transitions.get(keys.ACTION), vector - self._parts.vector(following)]
+        if self._parts.channels:
+            images = self._parts.images(observation)
+            change = images - self._parts.images(following)
+            inputs.append(self.convolutions(torch.cat([images, change], -3)))
+        reward: Tensor = self.network(torch.cat(inputs, -1)).squeeze(-1)
         return reward
 
     def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:

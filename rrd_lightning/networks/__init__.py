@@ -1,5 +1,7 @@
-"""Networks: multilayer perceptrons, alone and as an ensemble that runs as one."""
+"""Networks that agents and decompositions are made of."""
 
+from rrd_lightning.networks.convolutions import Convolutions, random_shift
 from rrd_lightning.networks.mlp import MLP, EnsembleMLP
+from rrd_lightning.networks.observations import Observation, ObservationParts
 
-__all__ = ["MLP", "EnsembleMLP"]
+__all__ = ["MLP", "Convolutions", "EnsembleMLP", "Observation", "ObservationParts", "random_shift"]

@@ -3,7 +3,8 @@
 from rrd_lightning.callbacks.checkpoint import Checkpoint
 from rrd_lightning.callbacks.collect import Collect
 from rrd_lightning.callbacks.evaluate import Evaluate
+from rrd_lightning.callbacks.judge import Judge
 from rrd_lightning.callbacks.plots import Plots
 from rrd_lightning.callbacks.progress import EnvStepProgressBar
 
-__all__ = ["Checkpoint", "Collect", "EnvStepProgressBar", "Evaluate", "Plots"]
+__all__ = ["Checkpoint", "Collect", "EnvStepProgressBar", "Evaluate", "Judge", "Plots"]

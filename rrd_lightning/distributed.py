@@ -23,14 +23,18 @@ def interleaved(trainer: Any, rows: Tensor) -> Tensor:
 
     Args:
         trainer: the job's.
-        rows: ``[count, columns]``, of the same shape in each process.
+        rows: ``[count, columns]``, of floating numbers; the processes may have different counts.
 
     Returns:
-        ``[count * processes, columns]``, the same in each process.
+        ``[largest count * processes, columns]``, the same in each process; rows that a process lacks
+        are NaN.
     """
     if trainer.world_size == 1:
         return rows
-    rows = rows.to(trainer.strategy.root_device)
-    gathered = [torch.empty_like(rows) for _ in range(trainer.world_size)]
-    torch.distributed.all_gather(gathered, rows)
+    device = trainer.strategy.root_device
+    count = int(trainer.strategy.reduce(torch.tensor(len(rows), device=device), reduce_op="max"))
+    padded = torch.full((count, rows.shape[1]), torch.nan, dtype=rows.dtype, device=device)
+    padded[: len(rows)] = rows
+    gathered = [torch.empty_like(padded) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, padded)
     return torch.stack(gathered, 1).flatten(0, 1).cpu()

@@ -12,13 +12,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from scipy import stats
-from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Collect, EnvStepProgressBar, Evaluate, Plots
-from rrd_lightning.callbacks.evaluate import judge, summarize
 from tests.runs import make_data, make_module, make_trainer, run
 
 
@@ -213,57 +210,6 @@ def test_evaluate_needs_the_data_module() -> None:
 
 def test_logging_can_be_turned_off() -> None:
     run(log_every_n_steps=0, logger=False)
-
-
-def make_judged(predicted: list[float], true: list[float], **more: float) -> dict[str, float]:
-    length = len(true)
-    episode = TensorDict(
-        {
-            keys.OBSERVATION: torch.zeros(length + 1, 1),
-            keys.ACTION: torch.zeros(length, 1),
-            keys.REWARD: torch.tensor(true),
-            keys.EPISODE_RETURN: torch.tensor(float(sum(true))),
-            keys.TERMINATED: torch.tensor(False),
-            **{key: torch.tensor(value) for key, value in more.items()},
-        },
-        [],
-    )
-    return judge(episode, torch.tensor(predicted))
-
-
-def test_judgement_of_an_episode_by_hand_and_by_scipy() -> None:
-    predicted, true = [0.0, 1.0, 1.0, 4.0], [1.0, 2.0, 4.0, 3.0]
-    figures = make_judged(predicted, true, success=True)
-    assert figures["return"] == 10
-    assert figures["length"] == 4
-    assert figures["predicted_return"] == 6
-    # Differences -1, -1, -3, 1; from R / T = 2.5: -1.5, -0.5, 1.5, 0.5.
-    assert figures["reward_rmse"] == pytest.approx((12 / 4) ** 0.5)
-    assert figures["reward_rmse_constant"] == pytest.approx((5 / 4) ** 0.5)
-    assert figures["reward_pearson"] == pytest.approx(stats.pearsonr(predicted, true)[0], abs=1e-5)
-    assert figures["reward_spearman"] == pytest.approx(stats.spearmanr(predicted, true)[0], abs=1e-5)
-    assert figures["success"] == 1
-
-
-def test_constants_have_no_correlation() -> None:
-    figures = make_judged([1.0, 1.0], [0.0, 2.0])
-    assert "reward_pearson" not in figures
-    assert "reward_pearson" not in make_judged([0.0, 2.0], [1.0, 1.0])
-    assert "reward_pearson" not in summarize([figures])
-
-
-def test_summary_of_an_evaluation_by_hand() -> None:
-    summary = summarize([make_judged([1.0, 3.0], [2.0, 4.0]), make_judged([1.0, 1.0, 0.0], [0.0, 0.0, -1.0])])
-    # Returns 6 and -1 over 2 and 3 steps; predicted 4 and 2; the constant is 5 / 5 = 1.
-    assert summary["return_mean"] == 2.5
-    assert summary["return_std"] == 3.5
-    assert (summary["return_min"], summary["return_max"]) == (-1, 6)
-    assert summary["length_mean"] == 2.5
-    assert summary["return_error"] == pytest.approx((2 + 3) / 2)
-    assert summary["return_error_constant"] == pytest.approx((4 + 4) / 2)
-    # A perfect order in the first; the second is [1, 1, 0] against [0, 0, -1], perfect as well.
-    assert summary["reward_pearson"] == pytest.approx(1, abs=1e-5)
-    assert "success" not in summary
 
 
 def test_evaluation_is_the_same_whenever_it_is_played() -> None:

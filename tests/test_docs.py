@@ -11,8 +11,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
+from rrd_lightning.judging import summarize
 from tests.runs import run
 from tests.test_callbacks import read_csv
+from tests.test_judging import make_judged
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [
@@ -37,6 +39,9 @@ def documented_metrics() -> set[str]:
 def test_every_metric_is_documented_and_every_documented_metric_logged() -> None:
     run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
     logged = set().union(*(row.keys() for row in read_csv())) - {"step", "epoch"}
+    # Some figures take a success and a failure.
+    ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]
+    logged |= {f"evaluate/{name}" for name in summarize(ends)}
     assert logged == documented_metrics()
 
 
@@ -79,7 +84,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_of_the_readme_parse() -> None:
     lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
     commands = [line.split()[1:] for line in lines if line.startswith("rrd fit --config")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         command = [part.replace("my_package.envs:MyTask-v0", "Pendulum-v1") for part in command]
         with pytest.raises(SystemExit) as stop:

@@ -13,7 +13,7 @@ ROWS = [
     ["keys", "errors"],
     ["seeding", "files", "distributed"],
     ["checkpoints", "component", "networks", "replay", "envs", "spaces", "episode"],
-    ["decomposition", "agents", "memory"],
+    ["decomposition", "agents", "memory", "judging"],
     ["datasets", "data", "module"],
     ["callbacks"],
     ["cli"],

@@ -171,7 +171,7 @@ def test_replay_that_wraps_is_saved_by_what_changed() -> None:
 def test_the_best_are_kept_and_the_rest_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     returns = iter([1.0, 5.0, 3.0, 4.0, 2.0])
     monkeypatch.setattr(
-        "rrd_lightning.callbacks.evaluate.summarize", lambda judged: {"return_mean": next(returns)}
+        "rrd_lightning.callbacks.judge.summarize", lambda judged: {"return_mean": next(returns)}
     )
     fit("Follow-v0", "whole", checkpoint={"save_top_k": 2}, warmup=200, every=10**6)
     folder = Path("whole/version_0/checkpoints")

@@ -1,0 +1,58 @@
+"""The reward model's judge: figures of its predictions for the episodes of a validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+
+from rrd_lightning.distributed import interleaved
+from rrd_lightning.judging import FIGURES, judge, summarize
+
+
+class Judge(Callback):
+    """Logs how well the reward model explains the episodes that Lightning validates and tests with."""
+
+    def __init__(self) -> None:
+        self._judged: list[dict[str, float]] = []
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Forget the episodes of the evaluation before."""
+        self._judged = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Judge the reward model's prediction for one episode."""
+        self._judged.append(judge(batch, outputs))
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the figures of the whole evaluation."""
+        if not (judged := self.of_all_processes(trainer)):
+            return
+        summary = summarize(judged)
+        metrics = {f"evaluate/{name}": value for name, value in summary.items()}
+        # Alike in all processes: averaging them changes nothing and keeps Lightning from a warning.
+        pl_module.log_dict({**metrics, "step": pl_module.clock()}, sync_dist=True)
+
+    def of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
+        """Return the figures of all episodes, the first of each process before the second of each."""
+        missing = float("nan")
+        rows = [[figures.get(name, missing) for name in FIGURES] for figures in self._judged]
+        table = interleaved(trainer, torch.tensor(rows, dtype=torch.float64).reshape(-1, len(FIGURES)))
+        judged = [
+            {name: value for name, value in zip(FIGURES, row, strict=True) if value == value}
+            for row in table.tolist()
+        ]
+        return [figures for figures in judged if figures]
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end

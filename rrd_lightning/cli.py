@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
-from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Plots
+from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Plots, Videos
 from rrd_lightning.checkpoints import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.decomposition import Decomposition
@@ -93,7 +93,7 @@ class RRDCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [Plots()]
+        callbacks: list[Callback] = [Plots(), Videos()]
         if config.enable_progress_bar is not False:
             callbacks.append(EnvStepProgressBar())
         if config.enable_checkpointing is False:

@@ -13,7 +13,7 @@ ROWS = [
     ["keys", "errors"],
     ["seeding", "files", "distributed"],
     ["checkpoints", "component", "networks", "replay", "envs", "spaces", "episode"],
-    ["decomposition", "agents", "memory", "judging"],
+    ["decomposition", "agents", "memory", "judging", "pictures"],
     ["datasets", "data", "module"],
     ["callbacks"],
     ["cli"],

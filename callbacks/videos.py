@@ -1,0 +1,119 @@
+"""Videos of evaluation episodes, and pictures of what the reward model says of them."""
+
+from __future__ import annotations
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+
+from rrd_lightning.errors import require_positive
+from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes
+
+
+class Videos(Callback):
+    """Shows episodes of each validation, a success and a failure first if there are both.
+
+    ``videos/`` of the run gets an MP4 per episode with images: the frames, and beside them the
+    cumulative predicted reward. ``plots/`` gets one picture: predicted reward and cumulative sum over
+    each of the episodes, with frames under the axis. Both go to TensorBoard and Weights & Biases too.
+    Where observations have no images and success is not known, there is nothing to show.
+
+    Args:
+        episodes: how many to show.
+        frames_per_second: of the videos.
+
+    Raises:
+        ParameterError: if a number is not positive.
+    """
+
+    def __init__(self, episodes: int = 2, frames_per_second: int = 20) -> None:
+        require_positive(episodes=episodes, frames_per_second=frames_per_second)
+        self.episodes = episodes
+        self.frames_per_second = frames_per_second
+        self._shown: list[JudgedEpisode] = []
+        self._folder = Path()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Find the run's folder, which all processes must ask for together."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Forget the episodes of the validation before."""
+        self._shown = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the episode, if it is one to show."""
+        if not trainer.is_global_zero:
+            return
+        episode = JudgedEpisode.of(batch, outputs)
+        if episode.frames is None and episode.success is None:
+            return
+        kinds = [shown.success for shown in self._shown]
+        if len(kinds) < self.episodes:
+            self._shown.append(episode)
+        elif episode.success not in kinds and len(kinds) > 1:
+            self._shown[-1] = episode
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Draw, and write the videos."""
+        if trainer.sanity_checking or not self._shown:
+            return
+        clock = pl_module.env_steps or trainer.global_step
+        self._shown.sort(key=lambda episode: not episode.success)
+        figure = draw_episodes(self._shown)
+        path = self._folder / "plots" / f"reward-{clock:09d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("reward", figure, clock, close=False)
+            elif isinstance(logger, WandbLogger):
+                logger.log_image("reward", [str(path)])
+        for number, episode in enumerate(self._shown):
+            if episode.frames is not None:
+                self._write_video(trainer, animate(episode), f"episode-{number}", clock)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end
+
+    def _write_video(self, trainer: Any, frames: np.ndarray[Any, Any], name: str, clock: int) -> None:
+        if find_spec("imageio_ffmpeg") is None:
+            rank_zero_warn("no video is written: pip install 'rrd-lightning[video]'")
+            return
+        path = self._folder / "videos" / f"{name}-{clock:09d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(path, frames, fps=self.frames_per_second, codec="libx264", macro_block_size=2)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _add_animation(logger.experiment, name, frames, clock, self.frames_per_second)
+            elif isinstance(logger, WandbLogger):
+                logger.log_video(name, [str(path)])
+
+
+def _add_animation(writer: Any, name: str, frames: np.ndarray[Any, Any], clock: int, rate: int) -> None:
+    """Give TensorBoard an animated picture; its own way to do so needs one more package."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    images = [Image.fromarray(frame) for frame in frames]
+    encoded = io.BytesIO()
+    images[0].save(encoded, "gif", save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
+    height, width = frames.shape[1:3]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.getvalue())
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), clock)

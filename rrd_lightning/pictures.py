@@ -1,0 +1,125 @@
+"""Pictures and frames of what a reward model says of episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rrd_lightning import keys
+
+STRIP = 8
+HEIGHT = 256
+
+
+@dataclass(frozen=True)
+class JudgedEpisode:
+    """A finished episode as the reward model sees it.
+
+    Args:
+        predicted: ``[T]``, the rewards that the model gave to the steps.
+        episode_return: R.
+        success: whether the task was done, where that is known.
+        frames: ``[T + 1, height, width, 3]``, uint8, where there are images.
+    """
+
+    predicted: np.ndarray[Any, Any]
+    episode_return: float
+    success: bool | None
+    frames: np.ndarray[Any, Any] | None
+
+    @classmethod
+    def of(cls, episode: TensorDictBase, predicted: Tensor) -> JudgedEpisode:
+        """Take from an episode what pictures need."""
+        success = bool(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else None
+        frames = frames_of(episode.get(keys.OBSERVATION))
+        return cls(predicted.float().cpu().numpy(), float(episode.get(keys.EPISODE_RETURN)), success, frames)
+
+    @property
+    def title(self) -> str:
+        """What the episode is, and what was predicted."""
+        kind = {None: "episode", True: "success", False: "failure"}[self.success]
+        return f"{kind}: return {self.episode_return:.3g}, predicted {self.predicted.sum():.3g}"
+
+
+def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | None:
+    """The first image of observations ``[T + 1, ...]`` as ``[T + 1, height, width, 3]``, or None."""
+    parts = [observation] if isinstance(observation, Tensor) else list(observation.values(True, True))
+    images = [part for part in parts if part.dtype == torch.uint8 and part.dim() == 4]
+    if not images:
+        return None
+    image = images[0][:, :3] if images[0].shape[1] >= 3 else images[0][:, :1].expand(-1, 3, -1, -1)
+    frames: np.ndarray[Any, Any] = image.movedim(1, -1).cpu().numpy()
+    return frames
+
+
+def draw_episodes(episodes: list[JudgedEpisode]) -> Figure:
+    """Draw the predicted reward and its sum over each episode, with the frames under the axis."""
+    rows = [3, 3, 1.2] if any(episode.frames is not None for episode in episodes) else [3, 3]
+    figure = Figure(figsize=(6 * len(episodes), sum(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(episodes), squeeze=False, height_ratios=rows, sharey="row")
+    for column, episode in enumerate(episodes):
+        reward, total, *strip = axes[:, column]
+        steps = np.arange(len(episode.predicted))
+        reward.plot(steps, episode.predicted, color="C1", linewidth=1)
+        reward.set(title=episode.title, ylabel="predicted reward")
+        total.plot(steps, episode.predicted.cumsum(), color="C1", label="predicted")
+        total.axhline(episode.episode_return, color="0.6", linewidth=1, label="return")
+        total.set(xlabel="step of the episode", ylabel="cumulative")
+        total.legend(frameon=False)
+        for axis in (reward, total):
+            axis.margins(x=0)
+        for axis in strip:
+            axis.axis("off")
+            if episode.frames is not None:
+                chosen = np.linspace(0, len(episode.frames) - 1, STRIP).round().astype(int)
+                axis.imshow(np.concatenate(list(episode.frames[chosen]), axis=1), aspect="auto")
+    return figure
+
+
+def animate(episode: JudgedEpisode) -> np.ndarray[Any, Any]:
+    """Set the cumulative predicted reward beside the frames of an episode, step by step.
+
+    Returns:
+        ``[T + 1, 256, width, 3]``, uint8, of even width, as video codecs want it.
+    """
+    if episode.frames is None:
+        raise ValueError("an episode without images has no frames")
+    total = np.concatenate([[0.0], episode.predicted.cumsum()])
+    figure = Figure(figsize=(3.6, 2.56), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    (line,) = axis.plot(np.arange(len(total)), total, color="C1")
+    axis.margins(x=0)
+    axis.set_title(episode.title, fontsize=8)
+    axis.set_xlabel("step of the episode", fontsize=8)
+    axis.set_ylabel("cumulative predicted reward", fontsize=8)
+    axis.tick_params(labelsize=7)
+    # Drawn once with the curve and once without: a frame shows the one up to its step.
+    full = _rendered(figure)
+    line.set_visible(False)
+    empty = _rendered(figure)
+    reached = axis.transData.transform(np.stack([np.arange(len(total)), total], -1))[:, 0].round().astype(int)
+    columns = np.arange(full.shape[1])
+    curves = np.where(columns[:, None] <= reached[:, None, None, None], full, empty)
+    return np.concatenate([_enlarged(episode.frames), curves], axis=2)
+
+
+def _rendered(figure: Figure) -> np.ndarray[Any, Any]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def _enlarged(frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Bring frames to the height of the curve, pixel by pixel."""
+    _, height, width, _ = frames.shape
+    rows = np.arange(HEIGHT) * height // HEIGHT
+    columns = np.arange(2 * (HEIGHT * width // height // 2)) * height // HEIGHT
+    enlarged: np.ndarray[Any, Any] = frames[:, rows][:, :, np.minimum(columns, width - 1)]
+    return enlarged

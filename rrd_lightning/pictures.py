@@ -111,7 +111,7 @@ def animate(episode: JudgedEpisode) -> np.ndarray[Any, Any]:
 
 
 def _rendered(figure: Figure) -> np.ndarray[Any, Any]:
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 

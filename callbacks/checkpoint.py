@@ -40,7 +40,8 @@ class Checkpoint(LightningCheckpoint):
     With several processes, each writes a folder of its own: its replay, generators and environments.
 
     Args:
-        every_n_env_steps: environment steps between saves; the end of a run is saved as well.
+        every_n_env_steps: environment steps between saves, or updates in a run without an
+            environment; the end of a run is saved as well.
         save_last: write ``last.ckpt``.
         save_top_k: how many of the best evaluations to keep; -1 for all of them.
         save_replay: save the replay, too. Resuming without it begins with a new warm-up.
@@ -217,7 +218,7 @@ class Checkpoint(LightningCheckpoint):
             self._save(trainer, module, name)
 
     def _save_if_due(self, trainer: Any, module: Any) -> None:
-        due = module.env_steps // self.every_n_env_steps
+        due = module.progress // self.every_n_env_steps
         if self.save_last and due > self._saves_due:
             self._saves_due = due
             self._save_last(trainer, module)

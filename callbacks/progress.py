@@ -14,7 +14,9 @@ SECONDS_BETWEEN_DRAWS = 0.5
 
 
 class EnvStepProgressBar(ProgressBar):
-    """Shows environment steps (updates, where there is no environment), the latest evaluated return and the updates per second.
+    """Shows environment steps, the latest evaluated return and the updates per second.
+
+    Where there is no environment it counts updates.
 
     Lightning's bars are drawn per batch and count batches. This one is looked at once per
     iteration and drawn at most twice a second.

@@ -6,24 +6,25 @@ import csv
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.callbacks import Checkpoint, Collect
 from rrd_lightning.cli import main
-from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.datasets import Demonstrations, View
 from rrd_lightning.datasets.cache import EpisodeCache, default_folder
 from rrd_lightning.datasets.demonstrations import find
-from rrd_lightning.datasets.feeding import warn_of_alike_returns
+from rrd_lightning.datasets.feeding import fill, warn_of_alike_returns
 from rrd_lightning.datasets.libero import LiberoFile, resize
 from rrd_lightning.datasets.split import held_out_rows, share_of
 from tests.resuming import KilledError, StopAt, assert_same
@@ -454,16 +455,8 @@ def offline(
         "optimizer": trainer.optimizers[0].state_dict()["state"],
         "replay": datamodule.replay.records(table["start"], table["length"]),
         "generator": datamodule.replay.sampler.state_dict(),
-        "held out": [episode.to_dict() for episode in datamodule.val_dataloader()]
-        or [episode.to_dict() for episode in _held_out(datamodule, module)],
+        "held out": [episode.to_dict() for episode in datamodule.val_dataloader()],
     }
-
-
-def _held_out(data: ReplayDataModule, module: Any) -> Any:
-    spaces = module.observation_space, module.action_space
-    assert data.demonstrations is not None
-    _, entries = data.demonstrations.split(spaces)
-    return (episode for _, episode in data.demonstrations.read(entries, spaces))
 
 
 def test_an_offline_run_that_is_resumed_ends_with_the_same_bits(pendulum: str) -> None:
@@ -515,6 +508,42 @@ def test_returns_that_hardly_vary_are_told_loudly() -> None:
         warnings.simplefilter("error")
         warn_of_alike_returns(0.5, 0.5)  # half successes, half failures
         warn_of_alike_returns(-100.0, 100.0**2 + 4)
+
+
+def test_a_replay_of_successes_alone_is_told_loudly() -> None:
+    write_file("a.hdf5", demos=5)  # every second one fails
+    process: Any = SimpleNamespace(world_size=1, global_rank=0, is_global_zero=True, progress_bar_callback=None)
+    replay = make_data().replay
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fill(replay, Demonstrations("a.hdf5"), SPACES, process)
+    assert replay.episodes["episode_return"].tolist() == [1, 0, 1, 0, 1]
+    with h5py.File("a.hdf5", "r+") as file:
+        for demo in file["data"].values():
+            demo.attrs["success"] = True
+    with pytest.warns(UserWarning, match="HARDLY VARY"):
+        fill(make_data().replay, Demonstrations("a.hdf5"), SPACES, process)
+
+
+def test_held_out_episodes_are_validated_on_and_not_trained_on(pendulum: str) -> None:
+    class Count(Callback):
+        lengths: ClassVar[list[int]] = []
+
+        def on_validation_batch_end(self, trainer: Any, module: Any, predicted: Any, *args: Any) -> None:
+            self.lengths.append(len(predicted))
+
+    data = make_data(demonstrations=pendulum, held_out=0.25)
+    module = make_module(Demonstrations(pendulum))
+    count = Count()
+    trainer = make_trainer(count, max_steps=12)
+    trainer.fit(module, data)
+    assert count.lengths == [30] * 3  # after the epoch of twelve updates
+    trained = data.replay.storage[:][keys.OBSERVATION].view(9, 31, 3)
+    for episode in data.val_dataloader():
+        assert not any(torch.equal(episode[keys.OBSERVATION], other) for other in trained)
+    trainer.validate(module, data, verbose=False)
+    trainer.test(module, data, verbose=False)
+    assert count.lengths == [30] * 6
 
 
 def test_a_replay_too_small_and_a_split_that_leaves_nothing(pendulum: str) -> None:

@@ -19,7 +19,6 @@ from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.files import link, read, require_writable, sync_folder, write
 from rrd_lightning.replay.saving import deal_replays, load_replay, save_replay
 
-MONITOR = "evaluate/return_mean"
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
@@ -30,7 +29,8 @@ class Checkpoint(LightningCheckpoint):
     holds all that decides what comes next: with one process on a CPU, a run that is resumed from it
     ends with the same bits as one that was never stopped. The checkpoints with the largest mean
     returns of an evaluation are ``env_steps=N.ckpt``, and the best of them has the name ``best.ckpt``
-    as well.
+    as well. In a run without an environment the best are those with the smallest error of the predicted
+    returns, ``updates=N.ckpt``.
 
     Files are written aside, flushed to the disk and renamed, so a valid checkpoint is there at every
     moment. A save writes the episodes that are new since the last one. On SIGINT and SIGTERM the run
@@ -40,7 +40,8 @@ class Checkpoint(LightningCheckpoint):
     With several processes, each writes a folder of its own: its replay, generators and environments.
 
     Args:
-        every_n_env_steps: environment steps between saves; the end of a run is saved as well.
+        every_n_env_steps: environment steps between saves, or updates in a run without an
+            environment; the end of a run is saved as well.
         save_last: write ``last.ckpt``.
         save_top_k: how many of the best evaluations to keep; -1 for all of them.
         save_replay: save the replay, too. Resuming without it begins with a new warm-up.
@@ -143,7 +144,7 @@ class Checkpoint(LightningCheckpoint):
         """Save, if this evaluation is one of the best, it is time, or the run is to end."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        reached = float(trainer.callback_metrics.get(MONITOR, math.nan))
+        reached = _score(trainer, pl_module)
         if self._among_best(reached):
             self._new_best = reached
         if not trainer.is_last_batch:
@@ -211,13 +212,17 @@ class Checkpoint(LightningCheckpoint):
 
     def _save_new_best(self, trainer: Any, module: Any) -> None:
         if self._new_best is not None:
-            name = f"env_steps={module.env_steps}.ckpt"
+            name = (
+                f"env_steps={module.env_steps}.ckpt"
+                if module.env_steps
+                else f"updates={trainer.global_step}.ckpt"
+            )
             self._returns[name] = self._new_best
             self._new_best = None
             self._save(trainer, module, name)
 
     def _save_if_due(self, trainer: Any, module: Any) -> None:
-        due = module.env_steps // self.every_n_env_steps
+        due = module.progress // self.every_n_env_steps
         if self.save_last and due > self._saves_due:
             self._saves_due = due
             self._save_last(trainer, module)
@@ -294,6 +299,14 @@ class Checkpoint(LightningCheckpoint):
                 shutil.copytree(source / replay, self._folder / replay, copy_function=_link_file)
             link(source / name, self._folder / name)
         self._tidy(writes)
+
+
+def _score(trainer: Any, module: Any) -> float:
+    """What the best evaluation has most of: the return, or where nothing is played the fit to returns."""
+    metrics = trainer.callback_metrics
+    if module.env_steps:
+        return float(metrics.get("evaluate/return_mean", math.nan))
+    return -float(metrics.get("evaluate/return_error", math.nan))
 
 
 def _rank_folder(rank: int) -> str:

@@ -1,4 +1,4 @@
-"""A progress bar in environment steps."""
+"""A progress bar in environment steps, or in updates where there is no environment."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ SECONDS_BETWEEN_DRAWS = 0.5
 
 class EnvStepProgressBar(ProgressBar):
     """Shows environment steps, the latest evaluated return and the updates per second.
+
+    Where there is no environment it counts updates.
 
     Lightning's bars are drawn per batch and count batches. This one is looked at once per
     iteration and drawn at most twice a second.
@@ -37,8 +39,8 @@ class EnvStepProgressBar(ProgressBar):
         """Open the bar."""
         collect = next((each for each in trainer.callbacks if isinstance(each, Collect)), None)
         self._bar = tqdm(
-            total=collect.total_env_steps if collect else None,
-            unit=" env steps",
+            total=collect.total_env_steps if collect else max(trainer.max_steps, 0) or None,
+            unit=" env steps" if collect else " updates",
             unit_scale=True,
             dynamic_ncols=True,
             mininterval=SECONDS_BETWEEN_DRAWS,
@@ -52,14 +54,14 @@ class EnvStepProgressBar(ProgressBar):
     ) -> None:
         """Move the bar if environment steps were made since it was drawn."""
         bar = self._bar
-        if bar is None or pl_module.env_steps == bar.n:
+        if bar is None or pl_module.progress == bar.n or trainer.datamodule.batches_left:
             return
         seconds = max(bar.format_dict["elapsed"], 1e-9)
         postfix = {"updates/s": f"{(trainer.global_step - self._first_step) / seconds:.0f}"}
         if (evaluated := trainer.callback_metrics.get("evaluate/return_mean")) is not None:
             postfix["return"] = f"{float(evaluated):.1f}"
         bar.set_postfix(postfix, refresh=False)
-        bar.update(pl_module.env_steps - bar.n)
+        bar.update(pl_module.progress - bar.n)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the bar, before others say how the run ended."""

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
-from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Plots, Videos
+from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Judge, Plots, Videos
 from rrd_lightning.checkpoints import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.decomposition import Decomposition
@@ -48,6 +48,43 @@ class SaveConfig(SaveConfigCallback):
         checkpoint["config"] = {section: config[section] for section in SECTIONS}
 
 
+class OptionalEnvironment(Environment):
+    """The section ``env``; without an id it is false, and nobody acts in it.
+
+    Args:
+        id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module that
+            registers it first; none to learn from demonstrations alone.
+        options: as for `Environment`.
+    """
+
+    def __init__(self, id: str | None = None, **options: Any) -> None:
+        self.id = ""
+        if id is not None:
+            super().__init__(id, **options)
+
+    def __bool__(self) -> bool:
+        return bool(self.id)
+
+
+class Served:
+    """The spaces that the model serves: the environment's, or the demonstrations' where there is none.
+
+    Args:
+        env: the environment; false if there is none.
+        data: the replay's DataModule, which may have demonstrations.
+
+    Raises:
+        ParameterError: if there is neither.
+    """
+
+    def __init__(self, env: OptionalEnvironment, data: ReplayDataModule) -> None:
+        source = env or data.demonstrations
+        if source is None:
+            raise ParameterError("env.id", None, "is missing: name an environment, or give data.demonstrations")
+        self.observation_space = source.observation_space
+        self.action_space = source.action_space
+
+
 class RRDCLI(LightningCLI):
     """LightningCLI with sections of their own for the environment, collection and evaluation."""
 
@@ -59,7 +96,7 @@ class RRDCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections, and tell the parts which environment they serve."""
-        parser.add_class_arguments(Environment, "env")
+        parser.add_class_arguments(OptionalEnvironment, "env")
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
@@ -68,8 +105,11 @@ class RRDCLI(LightningCLI):
         )
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
-        parser.link_arguments("env.observation_space", "model.observation_space", apply_on="instantiate")
-        parser.link_arguments("env.action_space", "model.action_space", apply_on="instantiate")
+        parser.add_class_arguments(Served, "served")
+        parser.link_arguments("env", "served.env", apply_on="instantiate")
+        parser.link_arguments("data", "served.data", apply_on="instantiate")
+        for space in ("observation_space", "action_space"):
+            parser.link_arguments(f"served.{space}", f"model.{space}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without LightningCLI's warning of arguments that are not the process's own."""
@@ -86,14 +126,25 @@ class RRDCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check what spans several sections, before loggers make folders."""
-        self._get(self.config_init, "collect").check(self.datamodule, self.trainer.world_size)
+        if self._get(self.config_init, "env"):
+            self._get(self.config_init, "collect").check(self.datamodule, self.trainer.world_size)
+        elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+            raise ParameterError(
+                "trainer.max_steps", -1, "is the budget of a run without an environment: give one"
+            )
         self.datamodule.check(self.model, self.trainer)
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [Plots(), Videos()]
+        callbacks: list[Callback] = [Videos()]
+        if self._get(self.config_init, "env"):
+            callbacks.append(Plots())
+        else:
+            callbacks.append(Judge())
+            for playing in ("collect", "evaluate"):
+                self._parser(self.subcommand).callback_keys.remove(playing)
         if config.enable_progress_bar is not False:
             callbacks.append(EnvStepProgressBar())
         if config.enable_checkpointing is False:
@@ -107,7 +158,8 @@ class RRDCLI(LightningCLI):
 
     def _loggers(self, root: str) -> list[Logger]:
         """A new folder ``root/env-id/version_N`` for CSV and TensorBoard, never one that is there."""
-        name = self._get(self.config_init, "env").id.replace("/", "-")
+        env = self._get(self.config_init, "env")
+        name = env.id.replace("/", "-") if env else "demonstrations"
         csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
         if project := self._get(self.config_init, "wandb_project"):

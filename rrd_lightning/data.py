@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
+from rrd_lightning.datasets.feeding import HeldOutEpisodes, fill
 from rrd_lightning.errors import require_positive
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
@@ -21,6 +23,10 @@ class ReplayDataModule(LightningDataModule):
 
     One Lightning epoch is `iterations_per_epoch` iterations of `train_batches` batches. Before each
     iteration the stream calls `refill`, with which a collector keeps the replay filled.
+
+    An empty replay begins with the demonstrations, if there are any: with a collector they are the
+    start, and count as warm-up, without one they are all there is. A replay out of a checkpoint
+    holds them already.
 
     Args:
         capacity: transitions that the replay holds; the oldest whole episodes leave. With several
@@ -35,14 +41,28 @@ class ReplayDataModule(LightningDataModule):
         storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``.
         scratch_dir: where the files' temporary folder is made; the system's place by default.
         sampler: class that draws the batches.
+        demonstrations: files in LIBERO's layout, folders of them, or ``minari:<dataset id>``; one of
+            these or several.
+        skip_bad: leave out what is damaged in them, with a warning each, instead of an error.
+        held_out: share of the demonstrations that is not trained on: they validate and test where
+            nobody plays episodes.
+        image_size: height and width of LIBERO's images in a run without an environment; the files'
+            own by default. An environment's observation space decides otherwise, as for the next two.
+        cameras: LIBERO's cameras.
+        proprioception: show the state of LIBERO's arm.
+        alignment: whether an observation in LIBERO's files is from ``"before"`` or ``"after"`` the
+            action of its row; by default what the file says, or after.
+        cache_dir: where resized images are kept; in the user's cache folder by default.
 
     Attributes:
         refill: called before each iteration; set by whoever collects.
-        evaluation_episodes: what to validate and test with; set by whoever evaluates.
+        evaluation_episodes: what to validate and test with; the demonstrations that are held out,
+            or set by whoever evaluates.
         batches_left: batches of the current iteration that are still to come.
 
     Raises:
-        ParameterError: if a size is not positive, or a subsequence is larger than the batch.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch, or
+            demonstrations are not there.
     """
 
     def __init__(
@@ -57,6 +77,14 @@ class ReplayDataModule(LightningDataModule):
         storage: Literal["memory", "memmap"] = "memory",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
+        demonstrations: str | list[str] | None = None,
+        skip_bad: bool = False,
+        held_out: float = 0.0,
+        image_size: int | None = None,
+        cameras: Sequence[Camera] = ("agentview",),
+        proprioception: bool = False,
+        alignment: Alignment | None = None,
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -73,6 +101,10 @@ class ReplayDataModule(LightningDataModule):
         self.refill: Callable[[], None] = leave
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
+        self.demonstrations: Demonstrations | None = None
+        if demonstrations:
+            view = View(image_size, tuple(cameras), proprioception, alignment)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, view, cache_dir)
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -106,12 +138,24 @@ class ReplayDataModule(LightningDataModule):
         module.decomposition.check(self._sampler.rrd_sample_size)
         if not len(self.replay):
             self.memory_plan(module, trainer).check(self.storage, self.scratch_dir)
+        if self.demonstrations:
+            processes = trainer.world_size if trainer else 1
+            self.demonstrations.check(_spaces(module), self.capacity, processes)
+
+    def prefill(self) -> None:
+        """Let an empty replay begin with the demonstrations."""
+        if self.demonstrations and self.trainer and not len(self.replay):
+            fill(self.replay, self.demonstrations, _spaces(self.trainer.lightning_module), self.trainer)
 
     def setup(self, stage: str) -> None:
         """Print what the run takes, refuse a replay that does not fit, and take a process's share."""
-        if stage != "fit" or self.trainer is None:
+        if self.trainer is None:
             return
         trainer, module = self.trainer, self.trainer.lightning_module
+        if self.demonstrations and self.demonstrations.held_out:
+            self.evaluation_episodes = HeldOutEpisodes(self.demonstrations, _spaces(module), trainer)
+        if stage != "fit":
+            return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
         self._sampler.generator.manual_seed(derive_seed("replay", trainer.global_rank))
@@ -119,12 +163,15 @@ class ReplayDataModule(LightningDataModule):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the iteration."""
-        return {"batches_left": self.batches_left}
+        """Return the position in the iteration, and what the split of the demonstrations follows from."""
+        seed = self.demonstrations and self.demonstrations.split_seed
+        return {"batches_left": self.batches_left, "split_seed": seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position in the iteration."""
+        """Restore the position in the iteration, and hold the same demonstrations out."""
         self.batches_left = state_dict["batches_left"]
+        if self.demonstrations and state_dict.get("split_seed") is not None:
+            self.demonstrations.split_seed = state_dict["split_seed"]
 
     def train_dataloader(self) -> PairedBatches:
         """Return one epoch's stream of paired batches."""
@@ -162,6 +209,7 @@ class PairedBatches:
     def __iter__(self) -> Iterator[TensorDict]:
         """Refill the replay before each iteration, and draw."""
         data = self._data
+        data.prefill()
         for _ in range(len(self)):
             if not (data.batches_left and len(data.replay)):
                 data.refill()
@@ -180,3 +228,7 @@ class NoEpisodes:
 
 def leave() -> None:
     """Leave the replay as it is: nobody collects."""
+
+
+def _spaces(module: Any) -> tuple[Any, Any]:
+    return module.observation_space, module.action_space

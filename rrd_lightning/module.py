@@ -46,7 +46,8 @@ class RRDModule(LightningModule):
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
 
     Attributes:
-        env_steps: environment steps of the run so far, in all processes: the metrics' x axis.
+        env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
+            for a run without an environment, whose x axis is updates.
 
     Raises:
         ParameterError: if a part cannot serve the spaces, or a parameter group does not exist.
@@ -70,6 +71,7 @@ class RRDModule(LightningModule):
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}
         self.env_steps = 0
+        self._loaded_updates = 0
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
@@ -152,11 +154,16 @@ class RRDModule(LightningModule):
         """Predict the reward of each step of a finished episode, ``[T]``."""
         return self.validation_step(episode, batch_idx)
 
+    @property
+    def progress(self) -> int:
+        """Environment steps of the run so far; updates in a run without an environment."""
+        return self.env_steps or self.global_step or self._loaded_updates
+
     def clock(self) -> Tensor:
-        """The x axis of metrics: environment steps. In double precision, exact beyond 2²⁴."""
+        """The x axis of metrics, `progress`. In double precision, exact beyond 2²⁴."""
         # Several processes average it, on their device; Apple's has no double precision.
         device = self.device if self.trainer.world_size > 1 else None
-        return torch.tensor(self.env_steps, dtype=torch.float64, device=device)
+        return torch.tensor(self.progress, dtype=torch.float64, device=device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `load_from_checkpoint` needs to build the module again, and the clock."""
@@ -204,6 +211,7 @@ class RRDModule(LightningModule):
                 f"trains {names}, the checkpoint was training {trained}: its optimizer cannot go on",
             )
         self.env_steps = checkpoint["env_steps"]
+        self._loaded_updates = checkpoint.get("global_step", 0)  # Lightning counts on in fit alone
 
     def _require_same_kind(self, saved: dict[str, Any]) -> None:
         own = self._hyper_parameters()

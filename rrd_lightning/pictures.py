@@ -111,7 +111,7 @@ def animate(episode: JudgedEpisode) -> np.ndarray[Any, Any]:
 
 
 def _rendered(figure: Figure) -> np.ndarray[Any, Any]:
-    canvas: Any = FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 

@@ -1,0 +1,44 @@
+"""Which episodes are held out, and which process takes which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+
+
+def held_out_rows(outcomes: Sequence[bool | None], share: float, seed: int) -> set[int]:
+    """Draw the episodes to hold out, the same ones for the same seed.
+
+    Of n episodes with one outcome ``share * n`` are held out, rounded, but at least one stays on
+    either side where n is two or more. A single one is for training. Shares of 0 and 1 mean none
+    and all.
+
+    Args:
+        outcomes: success of each episode; None where it is not known.
+        share: between 0 and 1.
+        seed: of the draw.
+
+    Returns:
+        Their rows.
+    """
+    if share in (0, 1):
+        return set(range(len(outcomes))) if share else set()
+    generator = torch.Generator().manual_seed(seed)
+    held_out: set[int] = set()
+    for outcome in (True, False, None):
+        rows = [row for row, each in enumerate(outcomes) if each is outcome]
+        if len(rows) < 2:
+            continue
+        count = min(max(int(share * len(rows) + 0.5), 1), len(rows) - 1)
+        drawn = torch.randperm(len(rows), generator=generator)[:count]
+        held_out.update(rows[place] for place in drawn.tolist())
+    return held_out
+
+
+def share_of(items: Sequence[Item], process: int, processes: int) -> Sequence[Item]:
+    """Return every N-th item, counted from a process's own: together they take each item once."""
+    return items[process::processes]

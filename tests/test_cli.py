@@ -192,7 +192,10 @@ def test_parts_are_chosen_by_name() -> None:
         (["--model.train_policy=false", "--model.decomposition=EpisodicReward"], "train_policy=False"),
         (["--data.btach_size=3"], "btach_size"),
         (["--collect.warmup_steps=many"], "warmup_steps"),
-        (["--config", "no_such_config"], r"config='no_such_config'.*\(debug, mujoco, paper, quickstart\)"),
+        (
+            ["--config", "no_such_config"],
+            r"config='no_such_config'.*\(debug, libero_offline, mujoco, paper, quickstart\)",
+        ),
         (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
         (["--model.decomposition.bias_correction=true", "--data.rrd_sample_size=1"], "rrd_sample_size=1: must"),
         (["--data.capacity=100000000000000"], "data.capacity=1.*: the full replay takes"),

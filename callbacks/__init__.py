@@ -6,6 +6,7 @@ from rrd_lightning.callbacks.evaluate import Evaluate
 from rrd_lightning.callbacks.judge import Judge
 from rrd_lightning.callbacks.plots import Plots
 from rrd_lightning.callbacks.progress import EnvStepProgressBar
+from rrd_lightning.callbacks.relabel import Relabel
 from rrd_lightning.callbacks.videos import Videos
 
-__all__ = ["Checkpoint", "Collect", "EnvStepProgressBar", "Evaluate", "Judge", "Plots", "Videos"]
+__all__ = ["Checkpoint", "Collect", "EnvStepProgressBar", "Evaluate", "Judge", "Plots", "Relabel", "Videos"]

@@ -212,11 +212,8 @@ class Checkpoint(LightningCheckpoint):
 
     def _save_new_best(self, trainer: Any, module: Any) -> None:
         if self._new_best is not None:
-            name = (
-                f"env_steps={module.env_steps}.ckpt"
-                if module.env_steps
-                else f"updates={trainer.global_step}.ckpt"
-            )
+            clock = "env_steps" if module.env_steps else "updates"
+            name = f"{clock}={module.progress}.ckpt"
             self._returns[name] = self._new_best
             self._new_best = None
             self._save(trainer, module, name)

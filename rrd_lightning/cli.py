@@ -1,4 +1,4 @@
-"""The command line: ``rrd fit``, ``rrd validate`` and ``rrd test``."""
+"""The command line: ``rrd fit``, ``rrd validate``, ``rrd test`` and ``rrd predict``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
-from rrd_lightning.callbacks import Checkpoint, Collect, EnvStepProgressBar, Evaluate, Judge, Plots, Videos
+from rrd_lightning.callbacks import (
+    Checkpoint,
+    Collect,
+    EnvStepProgressBar,
+    Evaluate,
+    Judge,
+    Plots,
+    Relabel,
+    Videos,
+)
 from rrd_lightning.checkpoints import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.decomposition import Decomposition
@@ -90,9 +99,9 @@ class RRDCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer fit, validate and test."""
+        """Offer fit, validate, test and predict."""
         commands = LightningCLI.subcommands()
-        return {name: commands[name] for name in ("fit", "validate", "test")}
+        return {name: commands[name] for name in ("fit", "validate", "test", "predict")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections, and tell the parts which environment they serve."""
@@ -100,6 +109,7 @@ class RRDCLI(LightningCLI):
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(Relabel, "relabel")
         parser.add_argument(
             "--wandb_project", type=str | None, help="Log to this Weights & Biases project too."
         )

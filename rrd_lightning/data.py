@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
-from rrd_lightning.datasets.feeding import HeldOutEpisodes, fill
-from rrd_lightning.errors import require_positive
+from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
+from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from rrd_lightning.seeding import derive_seed
@@ -154,6 +154,10 @@ class ReplayDataModule(LightningDataModule):
         trainer, module = self.trainer, self.trainer.lightning_module
         if self.demonstrations and self.demonstrations.held_out:
             self.evaluation_episodes = HeldOutEpisodes(self.demonstrations, _spaces(module), trainer)
+        if stage == "predict":
+            if self.demonstrations is None:
+                raise ParameterError("data.demonstrations", None, "name the data set to relabel")
+            self.episodes_to_relabel = EpisodesToRelabel(self.demonstrations, _spaces(module), trainer)
         if stage != "fit":
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
@@ -184,6 +188,10 @@ class ReplayDataModule(LightningDataModule):
     def test_dataloader(self) -> Iterable[TensorDict]:
         """Return the same episodes as `val_dataloader`."""
         return self.evaluation_episodes
+
+    def predict_dataloader(self) -> Iterable[Any]:
+        """Return all demonstrations, with their names."""
+        return self.episodes_to_relabel
 
 
 class PairedBatches:

@@ -154,6 +154,10 @@ class RRDModule(LightningModule):
         """Predict the reward of each step of a finished episode, ``[T]``."""
         return self.validation_step(episode, batch_idx)
 
+    def predict_step(self, named: tuple[str, str, int, TensorDictBase], batch_idx: int) -> Tensor:
+        """Predict the reward of each step of a named episode, ``[T]``."""
+        return self.validation_step(named[-1], batch_idx)
+
     @property
     def progress(self) -> int:
         """Environment steps of the run so far; updates in a run without an environment."""

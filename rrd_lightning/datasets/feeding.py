@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 from tqdm import tqdm
 
-from rrd_lightning.datasets.demonstrations import Demonstrations
+from rrd_lightning.datasets.demonstrations import Demonstrations, Entry
 from rrd_lightning.datasets.source import Spaces
 from rrd_lightning.datasets.split import share_of
 from rrd_lightning.distributed import summed
@@ -82,3 +82,53 @@ class HeldOutEpisodes:
         # Asked for late: a checkpoint may bring the seed of the split.
         _, held_out = self._demonstrations.split(self._spaces)
         return share_of(held_out, self._trainer.global_rank, self._trainer.world_size)
+
+
+class NamedEpisode(NamedTuple):
+    """An episode on its way to be relabelled.
+
+    Args:
+        source: the file or data set, as its path or id was given.
+        name: of the episode in it.
+        first_step: the row of the file that its first transition takes its action from.
+        episode: as `EpisodeReplay.add_episode` takes it.
+    """
+
+    source: str
+    name: str
+    first_step: int
+    episode: TensorDict
+
+
+class EpisodesToRelabel:
+    """All demonstrations, held out or not; each process takes its share.
+
+    Args:
+        demonstrations: whose.
+        spaces: what to show.
+        trainer: of the run.
+
+    Attributes:
+        is_done: tells, from source and name, which episodes to leave out.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, spaces: Spaces, trainer: Any) -> None:
+        self._demonstrations = demonstrations
+        self._spaces = spaces
+        self._trainer = trainer
+        self.is_done: Callable[[str, str], bool] = lambda source, name: False
+
+    def _share(self) -> list[Entry]:
+        entries = self._demonstrations.entries(self._spaces)
+        left = [entry for entry in entries if not self.is_done(entry.source.name, entry.episode)]
+        return list(share_of(left, self._trainer.global_rank, self._trainer.world_size))
+
+    def __len__(self) -> int:
+        """The number of this process's episodes."""
+        return len(self._share())
+
+    def __iter__(self) -> Iterator[NamedEpisode]:
+        """Read them one by one."""
+        for entry in self._share():
+            for _, episode in self._demonstrations.read([entry], self._spaces):
+                yield NamedEpisode(entry.source.name, entry.episode, entry.source.first_step(), episode)

@@ -183,6 +183,11 @@ class LiberoFile(Source):
             return bool(attributes["success"])
         return bool((self._array(file, episode, "rewards") > 0).any())
 
+    def first_step(self) -> int:
+        """1 where observations are from after their action: the first action has none before it."""
+        with self._open() as file:
+            return int(self._alignment(file) == "after")
+
     def _alignment(self, file: Any) -> Alignment:
         if self._view.alignment:
             return self._view.alignment

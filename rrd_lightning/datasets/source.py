@@ -67,6 +67,10 @@ class Source(ABC):
             ParameterError: naming file, episode and key, if it is damaged.
         """
 
+    def first_step(self) -> int:
+        """The row of the file, or data set, that an episode's first transition takes its action from."""
+        return 0
+
     def bad(self, episode: str, key: str, problem: str) -> ParameterError:
         """Return the error of one key of one episode."""
         return ParameterError("data.demonstrations", "/".join(filter(None, (self.name, episode, key))), problem)

@@ -1,0 +1,113 @@
+"""Predicted rewards for a data set, as a table in a file of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.files import require_writable
+
+
+class Relabel(Callback):
+    """Writes the reward of every step that ``rrd predict`` gives to demonstrations, as Parquet.
+
+    The columns are ``source`` (file or data set), ``episode``, ``step`` (the row of the action in the
+    source), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The
+    sources are only read. Each episode goes into ``<output>.parts/`` as soon as it is done, so a run
+    that was stopped goes on where it was; at the end the parts become one file.
+
+    Args:
+        output: the Parquet file.
+    """
+
+    def __init__(self, output: str = "rewards.parquet") -> None:
+        self.output = Path(output)
+        self._parts = self.output.with_name(self.output.name + ".parts")
+        self._version = ""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Make sure that a file can be written, before any work."""
+        if stage != "predict":
+            return
+        try:
+            import pyarrow  # noqa: F401 - asked for here, where it costs nothing to stop
+        except ModuleNotFoundError as error:
+            install = "pip install 'rrd-lightning[demonstrations]'"
+            raise ParameterError("relabel.output", str(self.output), f"needs pyarrow: {install}") from error
+        if self.output.suffix != ".parquet":
+            raise ParameterError("relabel.output", str(self.output), "must end in .parquet")
+        require_writable("relabel.output", self._parts)
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Leave out what an earlier run of this model has done."""
+        self._version = model_version(pl_module.decomposition)
+        trainer.datamodule.episodes_to_relabel.is_done = lambda *name: self._part(*name).exists()
+
+    def on_predict_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write an episode's part."""
+        import pyarrow
+        from pyarrow import parquet
+
+        source, name, first_step, _ = batch
+        rewards = outputs.float().cpu().numpy()
+        table = pyarrow.table(
+            {
+                "source": [source] * len(rewards),
+                "episode": [name] * len(rewards),
+                "step": range(first_step, first_step + len(rewards)),
+                "predicted_reward": rewards,
+                "model_version": [self._version] * len(rewards),
+            }
+        )
+        part = self._part(source, name)
+        staged = part.with_suffix(".part")
+        parquet.write_table(table, staged)
+        staged.replace(part)
+
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the parts together."""
+        trainer.strategy.barrier("relabel")
+        if not trainer.is_global_zero:
+            return
+        from pyarrow import parquet
+
+        entries = trainer.datamodule.demonstrations.entries(
+            (pl_module.observation_space, pl_module.action_space)
+        )
+        parts = [self._part(entry.source.name, entry.episode) for entry in entries]
+        present = [part for part in parts if part.exists()]  # bad ones that are skipped have none
+        staged = self.output.with_name(self.output.name + ".part")
+        with parquet.ParquetWriter(staged, parquet.read_schema(present[0])) as writer:
+            for part in present:
+                writer.write_table(parquet.read_table(part))
+        staged.replace(self.output)
+        shutil.rmtree(self._parts)
+        rank_zero_info(f"Predicted rewards of {len(present)} episodes: {self.output}")
+
+    def _part(self, source: str, name: str) -> Path:
+        key = hashlib.sha256("\0".join([source, name, self._version]).encode()).hexdigest()
+        return self._parts / f"{key[:24]}.parquet"
+
+
+def model_version(model: nn.Module) -> str:
+    """A short name that follows from the parameters."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -198,13 +198,17 @@ class Collect(Callback):
         """Return the metrics of all processes together, and begin to count anew."""
         replay = trainer.datamodule.replay
         counts = [self._episodes, len(replay), len(replay.episodes), self._spent["seconds"]]
+        success = replay.episodes["success"]
+        counts += [int((success == 1).sum()), int((success >= 0).sum())]
         counts = summed(trainer, [*counts, *self._finished.values()])
-        episodes, transitions, stored, seconds, finished, returns, lengths = counts
+        episodes, transitions, stored, seconds, successes, known, finished, returns, lengths = counts
         # Where nothing is new the figure of before stays, as Lightning would have it within an epoch.
         statistics = self._latest
         statistics["collect/episodes"] = episodes
         statistics["collect/replay_transitions"] = transitions
         statistics["collect/replay_episodes"] = stored
+        if known:
+            statistics["collect/replay_success"] = successes / known
         if seconds:
             statistics["collect/env_steps_per_second"] = self._spent["steps"] * trainer.world_size / seconds
         if finished:

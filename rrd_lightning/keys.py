@@ -16,7 +16,7 @@ DONE               []                           bool      last stored step (term
 EPISODE_RETURN     [], one per episode          float32   R, the number that the episode was given
 EPISODE_LENGTH     [], one per episode          int64     T, in environment steps
 SUCCESS            [], one per episode          bool      the task succeeded, where the environment
-                                                          reports it; not stored in the replay
+                                                          reports it; with the episode, not the batch
 WITH_REPLACEMENT   [], one per subsequence      bool      how the steps of the subsequence were drawn
 ================== ============================ ========= =========================================
 """

@@ -123,6 +123,16 @@ def test_capacity_is_exact_down_to_mean_lengths_of_twenty_and_for_small_rings() 
     assert len(tiny) == 60
 
 
+def test_success_is_kept_with_the_episode_where_it_is_known() -> None:
+    replay = make_replay(1000)
+    for identity, success in enumerate([True, False, None]):
+        episode = make_episode(identity, 5)
+        if success is not None:
+            episode[keys.SUCCESS] = torch.tensor(success)
+        replay.add_episode(episode)
+    assert replay.episodes["success"].tolist() == [1, 0, -1]
+
+
 def test_each_observation_is_stored_once() -> None:
     replay = make_replay(1000)
     for identity in range(50):

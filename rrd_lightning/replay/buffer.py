@@ -103,7 +103,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
 
         Args:
             episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
-                (the true ones), ``episode_return`` and ``terminated`` ``[]``.
+                (the true ones), ``episode_return`` and ``terminated`` ``[]``, and ``success`` ``[]`` where
+                it is known.
 
         Raises:
             ParameterError: if the episode has no step, is longer than the capacity, has parts of
@@ -125,10 +126,17 @@ class EpisodeReplay(TensorDictReplayBuffer):
             length=torch.tensor([length]),
             episode_return=episode.get(keys.EPISODE_RETURN)[None],
             terminated=episode.get(keys.TERMINATED)[None],
+            success=torch.tensor([int(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else -1]),
         )
 
     def add_episodes(
-        self, records: TensorDictBase, *, length: Tensor, episode_return: Tensor, terminated: Tensor
+        self,
+        records: TensorDictBase,
+        *,
+        length: Tensor,
+        episode_return: Tensor,
+        terminated: Tensor,
+        success: Tensor,
     ) -> None:
         """Store the records of one or several valid episodes, as `records` returns them.
 
@@ -139,6 +147,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
             length: ``[episodes]``, T.
             episode_return: ``[episodes]``, R.
             terminated: ``[episodes]``.
+            success: ``[episodes]``: 1, 0, or -1 where it is not known.
         """
         if len(records) > self._records:
             raise ParameterError(
@@ -150,10 +159,16 @@ class EpisodeReplay(TensorDictReplayBuffer):
             self._drop_oldest()
         super().extend(records)
         self._stored = self.storage[:]
-        facts = zip(length.tolist(), episode_return.tolist(), terminated.tolist(), strict=True)
-        for steps, feedback, ended in facts:
+        facts = zip(
+            length.tolist(), episode_return.tolist(), terminated.tolist(), success.tolist(), strict=True
+        )
+        for steps, feedback, ended, done in facts:
             self.episodes.append(
-                start=self._next_record, length=steps, episode_return=feedback, terminated=ended
+                start=self._next_record,
+                length=steps,
+                episode_return=feedback,
+                terminated=ended,
+                success=done,
             )
             self._used_records += steps + 1
             self._next_record = (self._next_record + steps + 1) % self._records

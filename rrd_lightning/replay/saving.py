@@ -19,7 +19,7 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.files import link, read, write
 from rrd_lightning.replay.buffer import EpisodeReplay
 
-COLUMNS = ("length", "episode_return", "terminated")
+COLUMNS = ("length", "episode_return", "terminated", "success")
 NAME = re.compile(r"episodes-(\d+)-(\d+)\.pt")
 # Bounds what a save copies at once, and what a file keeps on disk for the sake of one live episode.
 FILE_BYTES = 2**28

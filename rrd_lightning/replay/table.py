@@ -16,7 +16,8 @@ class EpisodeTable:
     * ``start``: position of the episode's first record in the ring,
     * ``length``: T, its number of transitions,
     * ``episode_return``: R,
-    * ``terminated``: whether its last step ended the task.
+    * ``terminated``: whether its last step ended the task,
+    * ``success``: 1 if the task was done, 0 if not, -1 where that is not known.
 
     Attributes:
         transitions: of all live episodes together.
@@ -31,6 +32,7 @@ class EpisodeTable:
             "length": torch.zeros(1024, dtype=torch.int64),
             "episode_return": torch.zeros(1024, dtype=torch.float32),
             "terminated": torch.zeros(1024, dtype=torch.bool),
+            "success": torch.zeros(1024, dtype=torch.int8),
         }
         self._first = 0
         self._last = 0
@@ -46,7 +48,7 @@ class EpisodeTable:
         """The live rows of a column, ``[len(self)]``, as a view."""
         return self._columns[column][self._first : self._last]
 
-    def append(self, *, start: int, length: int, episode_return: float, terminated: bool) -> None:
+    def append(self, *, start: int, length: int, episode_return: float, terminated: bool, success: int) -> None:
         """Add the newest episode."""
         if self._last == len(self._columns["end"]):
             self._make_room()
@@ -57,6 +59,7 @@ class EpisodeTable:
             "length": length,
             "episode_return": episode_return,
             "terminated": terminated,
+            "success": success,
         }
         for name, value in row.items():
             self._columns[name][self._last] = value

@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TransformAction, TransformObservation
 
+from rrd_lightning.envs import libero
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.errors import ParameterError, require_positive
 
@@ -30,7 +31,7 @@ class Environment:
 
     Args:
         id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module
-            that registers it first.
+            that registers it first; or a task of LIBERO, ``libero_goal/NAME`` or ``libero_goal:8``.
         max_episode_steps: time limit, in steps; the environment's own by default.
         kwargs: passed to the environment's constructor.
 
@@ -55,6 +56,8 @@ class Environment:
             env = gymnasium.make(
                 self._spec, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
             )
+        except ParameterError:
+            raise
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
@@ -122,6 +125,8 @@ def _single_precision(env: Env[Any, Any]) -> Env[Any, Any]:
 
 
 def _find_spec(id: str) -> EnvSpec:
+    if task := libero.find_task(id):
+        return task.spec()
     module, colon, name = id.rpartition(":")
     try:
         if colon:

@@ -82,8 +82,9 @@ class Task(NamedTuple):
     def initial_states(self) -> np.ndarray[Any, Any]:
         """Return the benchmark's initial states of the simulator, ``[50, state size]``."""
         # What their pickled arrays are made of, under NumPy's old name of its core.
-        rebuild: Any = np._core.multiarray._reconstruct
-        array = [np.ndarray, np.dtype, np.dtypes.Float64DType, (rebuild, "numpy.core.multiarray._reconstruct")]
+        rebuild = import_module("numpy._core.multiarray")._reconstruct
+        array: list[Any] = [np.ndarray, np.dtype, np.dtypes.Float64DType]
+        array.append((rebuild, "numpy.core.multiarray._reconstruct"))
         with torch.serialization.safe_globals(array):
             states = torch.load(self.file("init_files", "pruned_init"), weights_only=True)
         return np.asarray(states)
@@ -398,7 +399,7 @@ def _simulator_module(name: str, assets: str | None = None) -> Any:
         logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
         _write_configuration()
         with _quiet():
-            libero = import_module("libero.libero")
+            libero: Any = import_module("libero.libero")
             if assets is not None:
                 libero._assets_path_cache = assets
             elif not Path(libero.get_assets_path()).is_dir():

@@ -103,13 +103,13 @@ def find_task(id: str) -> Task | None:
         return None
     suite, _, name = id.replace(":", "/", 1).partition("/")
     if suite not in TIME_LIMITS:
-        raise ParameterError("env.id", id, f"is of no suite of LIBERO; {_nearest(suite, list(TIME_LIMITS))}")
+        raise ParameterError("env.id", id, f"is of no suite of LIBERO; {_valid(suite, list(TIME_LIMITS))}")
     names = _task_names()[suite]
     if name.isdecimal() and int(name) < len(names):
         name = names[int(name)]
     if name not in names:
         numbers = f"or a number: {suite}:0 to {suite}:{len(names) - 1}"
-        raise ParameterError("env.id", id, f"is no task of {suite}; {_nearest(name, names)}; {numbers}")
+        raise ParameterError("env.id", id, f"is no task of {suite}; {_valid(name, names)}; {numbers}")
     return Task(suite, name)
 
 
@@ -382,11 +382,9 @@ def _task_names() -> dict[str, list[str]]:
     return {suite: names["libero_task_map"][suite] for suite in TIME_LIMITS}
 
 
-def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    others = [other for other in names if other not in near]
-    hint = f"near matches: {', '.join(near)}; " if near else ""
-    return f"{hint}{'others' if near else 'there are'}: {', '.join(others)}"
+def _valid(name: str, names: list[str]) -> str:
+    nearest_first = difflib.get_close_matches(name, names, n=len(names), cutoff=0)
+    return f"valid, the nearest first: {', '.join(nearest_first)}"
 
 
 def _simulator_module(name: str, assets: str | None = None) -> Any:

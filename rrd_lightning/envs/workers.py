@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,7 +43,9 @@ class Workers(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs
         self.timeout = timeout
         self._make = make
-        self._workers = [self._start() for _ in range(num_envs)]
+        # A process may take seconds to import everything: all of them at the same time.
+        with ThreadPoolExecutor(num_envs) as threads:
+            self._workers = list(threads.map(lambda _: self._start(), range(num_envs)))
         self._latest: list[Any] = [None] * num_envs  # each one's observation, [1, ...]
         self._failures = [0] * num_envs
         self._lost: set[int] = set()  # those whose lost episode no step has reported yet
@@ -147,7 +152,10 @@ class Workers(VectorEnv[Any, Any, Any]):
         for place in places:
             if place not in causes:
                 try:
-                    answers[place] = wait(self._workers[place], max(deadline - time.monotonic(), 0))
+                    with warnings.catch_warnings():
+                        # Gymnasium warns of an error that it is about to raise.
+                        warnings.simplefilter("ignore", UserWarning)
+                        answers[place] = wait(self._workers[place], max(deadline - time.monotonic(), 0))
                 except Exception as error:
                     causes[place] = error
         for place in causes:
@@ -201,6 +209,7 @@ class PlainErrors(Wrapper[Any, Any, Any, Any]):
         try:
             return act()
         except Exception as error:
+            traceback.print_exc()  # the message alone is sent
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 

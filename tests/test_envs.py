@@ -156,16 +156,22 @@ def test_failed_worker_is_replaced_and_its_episode_dropped(way: str, caplog: pyt
 
 def test_worker_that_dies_between_steps_is_noticed_by_whatever_comes_first() -> None:
     rollout = failing_rollout("exit", 2)
-    for ask in (rollout.state_dict, lambda: step_all(rollout)):
+
+    def kill() -> None:
         (process,) = rollout.envs._workers[1].processes
         process.kill()
         process.join()
-        ask()
-    assert rollout.dropped == 1
-    # What was asked in between, for a checkpoint, is answered by the new one.
+
+    kill()
+    # What is asked for a checkpoint is answered by the new one, and its first step reports the loss.
     assert len(rollout.state_dict()["starts"]) == 2
+    assert rollout.dropped == 0
+    for dropped in (1, 1):
+        step_all(rollout)
+        assert rollout.dropped == dropped
+    kill()
     step_all(rollout)
-    assert rollout.dropped == 1
+    assert rollout.dropped == 2
     rollout.envs.close()
 
 

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint wheel clean
+.PHONY: setup setup-libero quickstart test test-slow lint wheel clean
 
 setup: $(VENV)/.installed
 
@@ -12,6 +12,21 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# hf-libero without what the simulator does not need: its whole list brings torchvision, whose build
+# does not fit beside a CPU-only torch.
+setup-libero: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		hf-libero robosuite bddl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		easydict future huggingface_hub numba opencv-python-headless scipy termcolor 'mujoco>=3.2.7,<3.4'
+	@if ! $(BIN)/python -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("OSMesa"))'; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -qq -y libosmesa6; \
+		else \
+			echo "For pictures without a GPU: sudo apt-get install libosmesa6"; \
+		fi; \
+	fi
 
 quickstart: setup
 	$(BIN)/rrd fit --config quickstart

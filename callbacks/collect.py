@@ -33,10 +33,12 @@ class Collect(Callback):
     Args:
         env: which environment.
         num_envs: environments that each process steps together.
-        vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each.
+        vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each. A process
+            that fails is replaced, and its episode dropped.
         env_steps_per_iteration: steps per iteration, over all environments.
         warmup_steps: transitions of finished episodes before the first update.
         total_env_steps: the run's budget, over all environments, with the warm-up.
+        worker_timeout: seconds that a process's step or reset may take before it counts as failed.
 
     Raises:
         ParameterError: if a number is not positive, or the numbers do not fit each other.
@@ -50,12 +52,14 @@ class Collect(Callback):
         env_steps_per_iteration: int = 100,
         warmup_steps: int = 10_000,
         total_env_steps: int = 1_000_000,
+        worker_timeout: float = 300.0,
     ) -> None:
         require_positive(
             num_envs=num_envs,
             env_steps_per_iteration=env_steps_per_iteration,
             warmup_steps=warmup_steps,
             total_env_steps=total_env_steps,
+            worker_timeout=worker_timeout,
         )
         if warmup_steps >= total_env_steps:
             raise ParameterError(
@@ -69,9 +73,11 @@ class Collect(Callback):
         self.env_steps_per_iteration = env_steps_per_iteration
         self.warmup_steps = warmup_steps
         self.total_env_steps = total_env_steps
+        self.worker_timeout = worker_timeout
         self._rollout: Rollout | None = None
         self._to_restore: dict[str, Any] | None = None
         self._episodes = 0
+        self._dropped = 0
         self._latest: dict[str, float] = {}
         # Of the episodes that finished, and of the time spent, since the last row of metrics.
         self._finished = dict.fromkeys(("episodes", "return", "length"), 0.0)
@@ -124,7 +130,9 @@ class Collect(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, and stand by for the data's call for more."""
-        self._rollout = rollout = Rollout(self.env.make_vector(self.num_envs, self.vectorization))
+        envs = self.env.make_vector(self.num_envs, self.vectorization, self.worker_timeout)
+        self._rollout = rollout = Rollout(envs)
+        rollout.dropped = self._dropped
         moment = trainer.global_rank, pl_module.env_steps
         rollout.envs.action_space.seed(derive_seed("warm-up", *moment))
         if self._to_restore and len(self._to_restore["partial"]) != self.num_envs:
@@ -181,6 +189,7 @@ class Collect(Callback):
                 self._finished["episodes"] += 1
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
+        self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration
         self._spent["steps"] += self.env_steps_per_iteration
         self._spent["seconds"] += time.perf_counter() - start
@@ -197,14 +206,15 @@ class Collect(Callback):
     def _statistics(self, trainer: Any) -> dict[str, float]:
         """Return the metrics of all processes together, and begin to count anew."""
         replay = trainer.datamodule.replay
-        counts = [self._episodes, len(replay), len(replay.episodes), self._spent["seconds"]]
+        counts = [self._episodes, self._dropped, len(replay), len(replay.episodes), self._spent["seconds"]]
         success = replay.episodes["success"]
         counts += [int((success == 1).sum()), int((success >= 0).sum())]
         counts = summed(trainer, [*counts, *self._finished.values()])
-        episodes, transitions, stored, seconds, successes, known, finished, returns, lengths = counts
+        episodes, dropped, transitions, stored, seconds, successes, known, finished, returns, lengths = counts
         # Where nothing is new the figure of before stays, as Lightning would have it within an epoch.
         statistics = self._latest
         statistics["collect/episodes"] = episodes
+        statistics["collect/dropped_episodes"] = dropped
         statistics["collect/replay_transitions"] = transitions
         statistics["collect/replay_episodes"] = stored
         if known:
@@ -238,6 +248,7 @@ class Collect(Callback):
             "rollout": rollout and rollout.state_dict(),
             "finished": self._finished,
             "episodes": self._episodes,
+            "dropped": self._dropped,
             "latest": self._latest,
         }
 
@@ -245,7 +256,7 @@ class Collect(Callback):
         """Keep the environments' state until there are environments."""
         self._to_restore = state_dict["rollout"]
         self._finished, self._episodes = state_dict["finished"], state_dict["episodes"]
-        self._latest = state_dict["latest"]
+        self._dropped, self._latest = state_dict["dropped"], state_dict["latest"]
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Close the environments."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import Env, spaces
+
+from rrd_lightning import ParameterError
 
 STEPS = 10
 
@@ -125,6 +129,31 @@ class Pixels(Env[Any, Any]):
 
 
 gymnasium.register("Pixels-v0", Pixels)
+
+
+class Failing(Counter):
+    """Fails in one of several ways, at the first steps that find a file `ticket` to take."""
+
+    def __init__(self, way: str, tickets: str) -> None:
+        super().__init__()
+        self._way, self._tickets = way, Path(tickets)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        for ticket in self._tickets.iterdir():
+            ticket.unlink()
+            self._fail()
+        return super().step(action)
+
+    def _fail(self) -> None:
+        if self._way == "raise":
+            raise ParameterError("simulator", "x", "an error that cannot be pickled and made again")
+        if self._way == "exit":
+            os._exit(3)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
+
+
+gymnasium.register("Failing-v0", Failing)
 gymnasium.register("Fragile-v0", Fragile)
 gymnasium.register("Twin-v0", Follow)
 gymnasium.register("OtherTwin-v0", Follow)

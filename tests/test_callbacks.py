@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Collect, EnvStepProgressBar, Evaluate, Plots
-from tests.runs import make_data, make_module, make_trainer, run
+from tests.runs import make_collect, make_data, make_module, make_trainer, run
 
 
 def read_csv(folder: Path = Path("logs/version_0")) -> list[dict[str, str]]:
@@ -101,6 +101,7 @@ def test_clock_is_exact_beyond_single_precision() -> None:
     [
         ({"num_envs": 0}, {}, "num_envs=0: must be greater than zero"),
         ({"env_steps_per_iteration": -1}, {}, "env_steps_per_iteration=-1: must be greater"),
+        ({"worker_timeout": 0}, {}, "worker_timeout=0: must be greater than zero"),
         ({"total_env_steps": 0}, {}, "total_env_steps=0: must be greater than zero"),
         ({"num_envs": 3}, {}, "env_steps_per_iteration=20: must be a multiple of num_envs=3"),
         ({"warmup_steps": 300}, {}, "warmup_steps=300: must be less than total_env_steps=300"),
@@ -138,6 +139,29 @@ def test_warmup_ends_where_the_replay_keeps_fewer_transitions() -> None:
     assert len(data.replay) == 400
     assert module.env_steps == 700
     assert trainer.global_step == 20
+
+
+def test_training_goes_on_where_a_worker_fails() -> None:
+    tickets = Path("tickets")
+    tickets.mkdir()
+
+    class Fail(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step in (4, 9):
+                (tickets / str(trainer.global_step)).touch()
+
+    env = Environment("Failing-v0", kwargs={"way": "exit", "tickets": str(tickets.absolute())})
+    collect = make_collect(env, num_envs=2, vectorization="async")
+    trainer = make_trainer(collect, Fail(), log_every_n_steps=4)
+    trainer.fit(make_module(env), make_data())
+    rows = read_csv()
+    dropped = [float(row["collect/dropped_episodes"]) for row in rows]
+    assert dropped[0] == 0
+    assert dropped[-1] == 2
+    assert int(rows[-1]["step"]) == 300
+    again = make_collect(env)
+    again.load_process_state_dict(collect.process_state_dict())
+    assert again.process_state_dict()["dropped"] == 2
 
 
 def test_actions_are_random_until_the_warmup_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.envs import Rollout
@@ -108,6 +111,87 @@ def test_rollout_puts_whole_episodes_together(vectorization: str) -> None:
         steps = (episode[keys.ACTION][:, 0] * 100).round()
         torch.testing.assert_close(steps, steps[0] + torch.arange(length))
         assert keys.SUCCESS not in episode
+
+
+def failing_rollout(way: str, num_envs: int, timeout: float = 60.0) -> Rollout:
+    Path("tickets").mkdir()
+    kwargs = {"way": way, "tickets": str(Path("tickets").absolute())}
+    rollout = Rollout(Environment("Failing-v0", kwargs=kwargs).make_vector(num_envs, "async", timeout))
+    rollout.reset(seed=0)
+    return rollout
+
+
+def step_all(rollout: Rollout, value: float = 0.0) -> list[TensorDict]:
+    return rollout.step(np.full((rollout.envs.num_envs, 1), value, dtype=np.float32))
+
+
+@pytest.mark.parametrize("way", ["raise", "exit", "hang"])
+def test_failed_worker_is_replaced_and_its_episode_dropped(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    rollout = failing_rollout(way, 2, timeout=5.0)
+    finished = [episode for _ in range(10) for episode in step_all(rollout)]
+    before = rollout.observation
+    Path("tickets/one").touch()
+    finished += step_all(rollout, 1.0)
+    assert rollout.dropped == 1
+    (new,) = torch.nonzero((rollout.observation == 0).all(-1) & (before[:, 0] > 0))
+    reasons = {"raise": "ParameterError: simulator='x'", "exit": "ended", "hang": "timed out after"}
+    assert reasons[way] in caplog.text
+    # Its first episode in the new process begins at its first step.
+    for _ in range(10):
+        finished += step_all(rollout, 2.0)
+    rollout.envs.close()
+    for episode in finished:
+        steps = torch.arange(len(episode[keys.OBSERVATION]), dtype=torch.float32)
+        torch.testing.assert_close(episode[keys.OBSERVATION][:, 1], steps)
+        assert len(episode[keys.ACTION]) == len(steps) - 1
+    anew = [
+        episode
+        for episode in finished
+        if (episode[keys.OBSERVATION][0, 0] == 0) and (episode[keys.ACTION] == 2).any()
+    ]
+    assert len(anew) == 1
+    assert (anew[0][keys.ACTION] == 2).all()
+    assert len(new) == 1
+
+
+def test_worker_that_dies_between_steps_is_noticed_by_whatever_comes_first() -> None:
+    rollout = failing_rollout("exit", 2)
+
+    def kill() -> None:
+        (process,) = rollout.envs._workers[1].processes
+        process.kill()
+        process.join()
+
+    kill()
+    # What is asked for a checkpoint is answered by the new one, and its first step reports the loss.
+    assert len(rollout.state_dict()["starts"]) == 2
+    assert rollout.dropped == 0
+    for dropped in (1, 1):
+        step_all(rollout)
+        assert rollout.dropped == dropped
+    kill()
+    step_all(rollout)
+    assert rollout.dropped == 2
+    rollout.envs.close()
+
+
+def test_worker_that_fails_again_and_again_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rrd_lightning.envs.workers.MOST_FAILURES", 1)
+    rollout = failing_rollout("raise", 1)
+
+    def fail() -> None:
+        Path("tickets/one").touch()
+        step_all(rollout)
+
+    fail()
+    while not step_all(rollout):  # an episode that ends makes good for it
+        pass
+    fail()
+    assert rollout.dropped == 2
+    message = r"environment 0 failed 2 times .* because: ParameterError: simulator='x'"
+    with pytest.raises(RuntimeError, match=message):
+        fail()
+    rollout.envs.close()
 
 
 def test_success_is_passed_on() -> None:

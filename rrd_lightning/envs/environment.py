@@ -13,10 +13,12 @@ import gymnasium
 import numpy as np
 from gymnasium import Env, Space, spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TransformAction, TransformObservation
 
+from rrd_lightning.envs import libero
 from rrd_lightning.envs.episodic import EpisodicFeedback
+from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 
 Vectorization = Literal["sync", "async"]
@@ -30,7 +32,7 @@ class Environment:
 
     Args:
         id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module
-            that registers it first.
+            that registers it first; or a task of LIBERO, ``libero_goal/NAME`` or ``libero_goal:8``.
         max_episode_steps: time limit, in steps; the environment's own by default.
         kwargs: passed to the environment's constructor.
 
@@ -49,33 +51,39 @@ class Environment:
         self.kwargs = kwargs or {}
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps
 
-    def make(self, **kwargs: Any) -> Env[Any, Any]:
+    def make(self, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; arguments such as ``render_mode`` go to its constructor."""
         try:
             env = gymnasium.make(
                 self._spec, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
             )
+        except ParameterError:
+            raise
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
         return EpisodicFeedback(_single_precision(_unit_actions(env)))
 
-    def make_vector(self, num_envs: int, vectorization: Vectorization = "sync") -> VectorEnv[Any, Any, Any]:
+    def make_vector(
+        self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
+    ) -> VectorEnv[Any, Any, Any]:
         """Make several, stepped together; an ended episode restarts within the same step.
 
         ``"async"`` starts processes, which import the running script: one without an
-        ``if __name__ == "__main__":`` would start itself again.
+        ``if __name__ == "__main__":`` would start itself again. One that fails, or gives no answer
+        within `timeout` seconds, is replaced (`Workers`).
         """
-        vector_class: type[Any] = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}[vectorization]
-        make = self.make if vectorization == "sync" else self._make_in_worker
-        envs: VectorEnv[Any, Any, Any] = vector_class([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        return envs
+        if vectorization == "async":
+            return Workers(self._make_in_worker, num_envs, timeout)
+        return SyncVectorEnv([self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def _make_in_worker(self) -> Env[Any, Any]:
         # The run's own process decides what an interrupt at the keyboard means. It makes one, too.
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return self.make()
+        env = self.make()
+        env.env = PlainErrors(env.env)  # within, so that what the wrapper does by itself is covered too
+        return env
 
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:
@@ -122,6 +130,8 @@ def _single_precision(env: Env[Any, Any]) -> Env[Any, Any]:
 
 
 def _find_spec(id: str) -> EnvSpec:
+    if task := libero.find_task(id):
+        return task.spec()
     module, colon, name = id.rpartition(":")
     try:
         if colon:

@@ -10,6 +10,8 @@ from gymnasium import Env, Wrapper
 
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
+INITIAL_STATE = "initial_state"
+ANYWHERE = "[null, null]"  # an `episode_start` that says nothing
 
 
 class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
@@ -23,15 +25,20 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env[Any, Any]) -> None:
         super().__init__(env)
         self._return = 0.0
-        self.episode_start = "null"
-        self.past: tuple[str, list[Any]] = ("null", [])
+        self.episode_start = ANYWHERE
+        self.past: tuple[str, list[Any]] = (ANYWHERE, [])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, and remember from which state of the generator."""
+        """Start an episode, and remember from which state of the generator.
+
+        And from which initial state, where the environment names it in ``info["initial_state"]``: it is
+        one that ``reset(options={"initial_state": ...})`` takes.
+        """
         start = seed if seed is not None else self.unwrapped.np_random.bit_generator.state
-        self.episode_start = json.dumps(start, default=_plain)
         self._return = 0.0
-        observation, _ = self.env.reset(seed=seed, options=options)
+        observation, info = self.env.reset(seed=seed, options=options)
+        chosen = {name: info[name] for name in (INITIAL_STATE,) if name in info}
+        self.episode_start = json.dumps([start, chosen or None], default=_plain)
         return observation, {}
 
     def relive(self) -> tuple[Any, list[float]]:
@@ -43,14 +50,14 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         Returns:
             The observation after the last action, and the true reward of each step.
         """
-        start, actions = json.loads(self.past[0]), self.past[1]
+        (start, options), actions = json.loads(self.past[0]), self.past[1]
         if isinstance(start, dict):
             generator = getattr(np.random, start["bit_generator"])()
             generator.state = start
             self.unwrapped.np_random = np.random.Generator(generator)
-            observation, _ = self.reset()
+            observation, _ = self.reset(options=options)
         else:
-            observation, _ = self.reset(seed=start)
+            observation, _ = self.reset(seed=start, options=options)
         rewards = []
         for action in actions:
             observation, _, _, _, info = self.step(action)

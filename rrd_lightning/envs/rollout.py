@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
+from rrd_lightning.envs.workers import DROPPED
 
 Observation = Any
 
@@ -68,10 +69,14 @@ class Rollout:
 
     Args:
         envs: vectorised environments that restart an ended episode within the same step.
+
+    Attributes:
+        dropped: episodes lost so far because their environment failed and was replaced.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
         self.envs: Any = envs
+        self.dropped = 0
         self._observation: Observation = None
         self._partial: list[PartialEpisode] = []
 
@@ -96,8 +101,13 @@ class Rollout:
         """
         self._observation, feedback, terminated, truncated, info = self.envs.step(action)
         done = terminated | truncated
+        dropped = info.get(DROPPED, np.zeros_like(done))
+        self.dropped += int(dropped.sum())
         finished = []
         for env, partial in enumerate(self._partial):
+            if dropped[env]:
+                self._partial[env] = PartialEpisode(_row(self._observation, env))
+                continue
             partial.actions.append(action[env])
             if not done[env]:
                 partial.observations.append(_row(self._observation, env))

@@ -194,7 +194,7 @@ def test_parts_are_chosen_by_name() -> None:
         (["--collect.warmup_steps=many"], "warmup_steps"),
         (
             ["--config", "no_such_config"],
-            r"config='no_such_config'.*\(debug, libero_offline, mujoco, paper, quickstart\)",
+            r"config='no_such_config'.*\(debug, libero, libero_offline, mujoco, mujoco_offline, paper, quickstart\)",
         ),
         (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
         (["--model.decomposition.bias_correction=true", "--data.rrd_sample_size=1"], "rrd_sample_size=1: must"),

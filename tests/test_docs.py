@@ -84,7 +84,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_of_the_readme_parse() -> None:
     lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
     commands = [line.split()[1:] for line in lines if line.startswith("rrd fit --config")]
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command in commands:
         command = [part.replace("my_package.envs:MyTask-v0", "Pendulum-v1") for part in command]
         with pytest.raises(SystemExit) as stop:

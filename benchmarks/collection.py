@@ -13,28 +13,30 @@ import time
 from rrd_lightning import Environment
 from rrd_lightning.envs import Rollout
 
-STEPS = 60
-RESETS = 5
+STEPS = 40
+REPEATS = 5
 
 
-def frames_per_second(env: Environment, num_envs: int) -> float:
+def frames_per_second(env: Environment, num_envs: int) -> list[float]:
     """Of all environments together, over steps without a reset."""
     rollout = Rollout(env.make_vector(num_envs, "async"))
     rollout.reset(0)
     rollout.step(rollout.envs.action_space.sample())
-    start = time.perf_counter()
-    for _ in range(STEPS):
-        rollout.step(rollout.envs.action_space.sample())
-    seconds = time.perf_counter() - start
+    rates = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            rollout.step(rollout.envs.action_space.sample())
+        rates.append(STEPS * num_envs / (time.perf_counter() - start))
     rollout.envs.close()
-    return STEPS * num_envs / seconds
+    return rates
 
 
 def seconds_per_reset(env: Environment) -> list[float]:
     single = env.make()
     single.reset(seed=0)
     seconds = []
-    for _ in range(RESETS):
+    for _ in range(REPEATS):
         start = time.perf_counter()
         single.reset()
         seconds.append(time.perf_counter() - start)
@@ -47,7 +49,7 @@ def main() -> None:
     for fast in (False, True):
         env = Environment(task, kwargs={"fast_rendering": fast})
         resets = seconds_per_reset(env)
-        rates = {num_envs: [frames_per_second(env, num_envs) for _ in range(3)] for num_envs in (1, 2)}
+        rates = {num_envs: frames_per_second(env, num_envs) for num_envs in (1, 2)}
         print(f"fast_rendering={fast}")
         print(f"  reset: {statistics.median(resets):.2f} s ({min(resets):.2f} to {max(resets):.2f})")
         for num_envs, values in rates.items():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from torch.utils._pytree import tree_map
 DROPPED = "dropped"
 MOST_FAILURES = 5
 _log = logging.getLogger(__name__)
+# Processes start from several threads; constructors of environments need not bear that.
+_MAKING = threading.Lock()
 
 
 class Workers(VectorEnv[Any, Any, Any]):
@@ -187,7 +191,8 @@ class Workers(VectorEnv[Any, Any, Any]):
                 return
 
     def _start(self) -> AsyncVectorEnv[Any, Any]:
-        return AsyncVectorEnv([self._make], copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        make = partial(_make_alone, self._make)
+        return AsyncVectorEnv([make], copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def _observations(self) -> Any:
         return tree_map(lambda *rows: np.concatenate(rows), *self._latest)
@@ -211,6 +216,11 @@ class PlainErrors(Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             traceback.print_exc()  # the message alone is sent
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _make_alone(make: Callable[[], Env[Any, Any]]) -> Env[Any, Any]:
+    with _MAKING:
+        return make()
 
 
 def _kill(worker: AsyncVectorEnv[Any, Any]) -> None:

@@ -31,8 +31,9 @@ setup-libero: setup
 quickstart: setup
 	$(BIN)/rrd fit --config quickstart
 
+# A process per core, each with one thread.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -38,7 +38,8 @@ class ReplayDataModule(LightningDataModule):
             subsequences, each of another episode.
         rrd_replacement: draw the steps of a subsequence with replacement.
         iterations_per_epoch: iterations per Lightning epoch.
-        storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``.
+        storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``. By default in memory
+            where the full replay fits there, else on disk.
         scratch_dir: where the files' temporary folder is made; the system's place by default.
         sampler: class that draws the batches.
         demonstrations: files in LIBERO's layout, folders of them, or ``minari:<dataset id>``; one of
@@ -74,7 +75,7 @@ class ReplayDataModule(LightningDataModule):
         rrd_sample_size: int = 64,
         rrd_replacement: bool = True,
         iterations_per_epoch: int = 100,
-        storage: Literal["memory", "memmap"] = "memory",
+        storage: Literal["auto", "memory", "memmap"] = "auto",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
         demonstrations: str | list[str] | None = None,
@@ -112,7 +113,9 @@ class ReplayDataModule(LightningDataModule):
             )
 
     def _make_replay(self, capacity: int) -> EpisodeReplay:
-        return EpisodeReplay(capacity, self._sampler, self.storage, self.scratch_dir)
+        # Nothing is allocated before the first episode: `setup` makes it anew where it must be on disk.
+        storage = "memory" if self.storage == "auto" else self.storage
+        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir)
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Work out what the run takes, for a module that knows the spaces."""
@@ -137,7 +140,12 @@ class ReplayDataModule(LightningDataModule):
         """
         module.decomposition.check(self._sampler.rrd_sample_size)
         if not len(self.replay):
-            self.memory_plan(module, trainer).check(self.storage, self.scratch_dir)
+            plan = self.memory_plan(module, trainer)
+            if self.storage == "auto":
+                self.storage = plan.choose_storage()
+                if self.storage == "memmap":
+                    rank_zero_info("The full replay does not fit in the free memory: it is kept on disk")
+            plan.check(self.storage, self.scratch_dir)
         if self.demonstrations:
             processes = trainer.world_size if trainer else 1
             self.demonstrations.check(_spaces(module), self.capacity, processes)
@@ -163,7 +171,7 @@ class ReplayDataModule(LightningDataModule):
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
         self._sampler.generator.manual_seed(derive_seed("replay", trainer.global_rank))
-        if trainer.world_size > 1 and not len(self.replay):
+        if not len(self.replay):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:

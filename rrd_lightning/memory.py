@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -76,12 +76,16 @@ class MemoryPlan:
     def __str__(self) -> str:
         """The seed's "Memory Considerations", with this run's numbers."""
         batch = self.transitions + self.subsequences
+        steps = self.batch_size + self.num_subsequences * self.rrd_sample_size
+        seen = steps * space_bytes(self.observation_space)
         lines = [
             f"Paired batch: {human(batch)}",
             f"  {self.batch_size} transitions: {human(self.transitions)}",
             f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: "
             f"{human(self.subsequences)}",
             f"Iteration of {self.train_batches} batches: {human(self.train_batches * batch)}",
+            f"Observations alone, each counted once: {human(seen)} a batch, "
+            f"{human(self.train_batches * seen)} an iteration",
             f"Full replay of {self.capacity:,} transitions: {human(self.replay)}",
         ]
         if self.processes > 1:
@@ -92,6 +96,10 @@ class MemoryPlan:
                 f"{self.processes * self.num_subsequences:,} subsequences"
             )
         return "\n".join(lines)
+
+    def choose_storage(self) -> Literal["memory", "memmap"]:
+        """Return where the full replay fits: in memory, or else on disk."""
+        return "memory" if self.replay <= psutil.virtual_memory().available else "memmap"
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.

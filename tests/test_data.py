@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
@@ -68,6 +70,7 @@ def test_the_seeds_example() -> None:
     assert plan.transitions == 2 * frames + 32 * (7 * 4 + 18)
     assert plan.subsequences == 2 * frames + 32 * 7 * 4 + 13
     assert 64 * (plan.transitions + plan.subsequences) / 2e6 == pytest.approx(805, abs=1)
+    assert "Observations alone, each counted once: 12.6 MB a batch, 805 MB an iteration" in str(plan)
     assert plan.replay == 10_500 * (256 * 256 * 3 + 7 * 4 + 4)
     assert "Full replay of 10,000 transitions: 2.06 GB" in str(plan)
 
@@ -109,12 +112,25 @@ def test_plan_is_printed_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_replay_that_cannot_fit_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"data.capacity=10{13}: .*a capacity of \d+ fits") as error:
-        run(data={"capacity": 10**13})
+        run(data={"capacity": 10**13, "storage": "memory"})
     fitting = int(str(error.value).split("a capacity of ")[1].split()[0])
     # 12 bytes a record; memory in use moves a little between the two looks at it.
     assert fitting * 12 * 1.05 == pytest.approx(psutil.virtual_memory().available, rel=0.1)
     with pytest.raises(ParameterError, match="free disk space"):
         run(data={"capacity": 10**13, "storage": "memmap"})
+
+
+def test_a_replay_that_memory_would_not_hold_is_kept_on_disk(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=25_199))
+    with caplog.at_level("INFO"):
+        _, _, data = run(collect={"total_env_steps": 120})  # of 25,200 bytes
+    assert "The full replay does not fit in the free memory: it is kept on disk" in caplog.text
+    assert data.replay.storage[:].is_memmap()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=25_200))
+    _, _, data = run(collect={"total_env_steps": 120})
+    assert not data.replay.storage[:].is_memmap()
 
 
 def test_unused_steps_are_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 
 import rrd_lightning
-from rrd_lightning import Environment, ParameterError, keys
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
+from rrd_lightning.cli import main
 from rrd_lightning.envs import Rollout, libero
 
 ROOT = Path(rrd_lightning.__file__).parents[1]
 ASSETS = Path(os.environ.get(libero.ASSETS_VARIABLE) or ROOT.parent / "shared" / "libero" / "assets")
+DEMOS = Path(os.environ.get("RRD_LIBERO_DEMOS", ROOT.parent / "shared" / "libero")) / "demos"
 INSTALLED = importlib.util.find_spec("libero") is not None
 BOWL = "libero_goal/put_the_bowl_on_the_stove"
 DRAWER = "libero_90/KITCHEN_SCENE4_close_the_bottom_drawer_of_the_cabinet"
@@ -349,3 +352,39 @@ def test_every_task_builds_resets_and_steps(suite: str) -> None:
         again, _ = env.reset(seed=0)
         assert np.array_equal(again["agentview"], first["agentview"]), name
         env.close()
+
+
+@simulated
+def test_the_configuration_runs_to_a_checkpoint_a_video_and_a_table() -> None:
+    few = ["--collect.warmup_steps=60", "--collect.total_env_steps=80", "--collect.env_steps_per_iteration=20"]
+    few += [
+        "--data.train_batches=2",
+        "--evaluate.episodes=1",
+        "--env.max_episode_steps=20",
+        "--data.capacity=500",
+    ]
+    few += ["--env.kwargs.size=64", "--env.kwargs.settle_steps=2", "--trainer.accelerator=cpu"]
+    main(["fit", "--config=libero", *few, "--trainer.log_every_n_steps=1"])
+    folder = Path("runs/libero_goal-turn_on_the_stove/version_0")
+    assert (folder / "checkpoints/last.ckpt").is_file()
+    assert (folder / "videos/episode-0-000000080.mp4").is_file()
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["evaluate/success"] == "0.0"
+    assert rows[0]["collect/replay_success"] == "0.0"
+    module = RRDModule.load_from_checkpoint(folder / "checkpoints/last.ckpt")
+    assert set(module.observation_space.spaces) == {"agentview", "proprioception"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DEMOS.is_dir(), reason="RRD_LIBERO_DEMOS holds no folder demos")
+def test_a_reward_model_of_demonstrations_tells_held_out_successes_from_failures() -> None:
+    """Learned from successes and failures; from successes alone there is nothing to learn."""
+    files = [str(DEMOS / f"turn_on_the_stove_64_{kind}.hdf5") for kind in ("demo", "failures")]
+    fit = ["fit", "--config=libero_offline", "--data.held_out=0.25", "--trainer.max_steps=640"]
+    main([*fit, f"--data.demonstrations={json.dumps(files)}"])
+    with Path("runs/demonstrations/version_0/metrics.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if row["evaluate/return_error"]][-1]
+    assert float(last["evaluate/success_auc_mean"]) > 0.9
+    with pytest.warns(UserWarning, match="THE RETURNS OF THE DEMONSTRATIONS HARDLY VARY"):
+        main([*fit, f"--data.demonstrations={files[0]}"])

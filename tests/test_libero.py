@@ -367,7 +367,7 @@ def test_the_configuration_runs_to_a_checkpoint_a_video_and_a_table() -> None:
     main(["fit", "--config=libero", *few, "--trainer.log_every_n_steps=1"])
     folder = Path("runs/libero_goal-turn_on_the_stove/version_0")
     assert (folder / "checkpoints/last.ckpt").is_file()
-    assert (folder / "videos/episode-0-000000080.mp4").is_file()
+    assert list(folder.glob("videos/episode-0-*.mp4"))
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[-1]["evaluate/success"] == "0.0"

@@ -140,7 +140,10 @@ class Failing(Counter):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         for ticket in self._tickets.iterdir():
-            ticket.unlink()
+            try:
+                ticket.unlink()
+            except FileNotFoundError:
+                continue  # another process took it
             self._fail()
         return super().step(action)
 

@@ -222,16 +222,17 @@ def test_seeds_and_the_global_generator() -> None:
 
 @simulated
 def test_initial_states() -> None:
+    env = gymnasium.make(libero.find_task(BOWL).spec(), **SMALL).unwrapped
+    all_states = env._states
+
     def states(initial_states: str | int, number: int = 3) -> list[int]:
-        env = gymnasium.make(libero.find_task(BOWL).spec(), **SMALL, initial_states=initial_states).unwrapped
-        env._states = env._states[:number]
-        chosen = [env.reset(seed=seed)[1]["initial_state"] for seed in (4, None, None, None)]
-        env.close()
-        return chosen
+        env.initial_states, env._states = initial_states, all_states[:number]
+        return [env.reset(seed=seed)[1]["initial_state"] for seed in (4, None, None, None)]
 
     assert states("cycled") == [1, 2, 0, 1]
     assert states(2) == [2] * 4
     assert len(set(states("random", 50))) > 1
+    env.close()
 
 
 @simulated

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from rrd_lightning.callbacks.signals import DeferredSignals
+from rrd_lightning.data import leave
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.files import link, read, require_writable, sync_folder, write
 from rrd_lightning.replay.saving import deal_replays, load_replay, save_replay
@@ -113,12 +114,7 @@ class Checkpoint(LightningCheckpoint):
 
     def on_collection(self, trainer: Any, pl_module: Any) -> None:
         """Save, if the run is to end, or if it is time and the first update is still to come."""
-        received = self._signals.received
-        if trainer.world_size > 1:
-            # It may have come to one process, or not yet to all of them.
-            number = torch.tensor(received, device=trainer.strategy.root_device)
-            received = int(trainer.strategy.reduce(number, reduce_op="max"))
-        if received:
+        if received := self._received(trainer):
             self._save_and_act(trainer, pl_module, received)
         elif not trainer.global_step:
             self._save_if_due(trainer, pl_module)
@@ -204,11 +200,22 @@ class Checkpoint(LightningCheckpoint):
 
     def _save_at_rest(self, trainer: Any, module: Any) -> None:
         """Between batches, with no evaluation to come: save what there is to save, and end if asked to."""
+        data = trainer.datamodule
         self._save_new_best(trainer, module)
-        if not trainer.datamodule.batches_left:
+        if not data.batches_left:
             self._save_if_due(trainer, module)
-        if self._signals.received and trainer.world_size == 1:
-            self._save_and_act(trainer, module, self._signals.received)
+        # Where several processes collect, they ask each other before that, and not here as well.
+        together = trainer.world_size == 1 or (data.refill is leave and not data.batches_left)
+        if together and (received := self._received(trainer)):
+            self._save_and_act(trainer, module, received)
+
+    def _received(self, trainer: Any) -> int:
+        """Return the signal that has come to any of the processes, which must ask together."""
+        received = self._signals.received
+        if trainer.world_size > 1:
+            number = torch.tensor(received, device=trainer.strategy.root_device)
+            received = int(trainer.strategy.reduce(number, reduce_op="max"))
+        return received
 
     def _save_new_best(self, trainer: Any, module: Any) -> None:
         if self._new_best is not None:

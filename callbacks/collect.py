@@ -232,14 +232,16 @@ class Collect(Callback):
         """Return which environment it is."""
         return {"env": self.env.id}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another environment.
 
         Raises:
-            ParameterError: if it is of another one.
+            ParameterError: naming the file and both environments, if it is of another one.
         """
-        if state_dict["env"] != self.env.id:
-            raise ParameterError("env.id", self.env.id, f"the checkpoint is of {state_dict['env']}")
+        # Without this callback, a checkpoint does not know.
+        trained_on = checkpoint["callbacks"].get(self.state_key, {}).get("env", self.env.id)
+        if trained_on != self.env.id:
+            raise ParameterError("env.id", self.env.id, f"{trainer.ckpt_path} is of {trained_on}")
 
     def process_state_dict(self) -> dict[str, Any]:
         """Return this process's environments in mid-episode, and the statistics not logged yet."""

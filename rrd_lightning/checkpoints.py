@@ -13,6 +13,7 @@ from rrd_lightning.files import read, write
 # Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
 FORMAT = 1
 FORMAT_KEY = "rrd_lightning_format"
+PATH_KEY = "path"
 REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}
 
 
@@ -47,4 +48,5 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"has format {checkpoint[FORMAT_KEY]}, and this version of rrd_lightning reads format {FORMAT}: "
             f"use a{'n' if age == 'older' else ''} {age} version",
         )
+    checkpoint[PATH_KEY] = str(path)  # for the errors of those who find that it does not fit
     return checkpoint

@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
-from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
 from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
@@ -189,9 +189,11 @@ class RRDModule(LightningModule):
         """Restore the clock, and refuse weights and optimizers of another model.
 
         Raises:
-            ParameterError: naming the space, the class, or the first parameter that differs.
+            ParameterError: naming the file, and the space, the class, or the first parameter that
+                differs.
         """
-        self._require_same_kind(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+        path = checkpoint.get(PATH_KEY, "the checkpoint")
+        self._require_same_kind(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY], path)
         saved, own = (
             {name: tuple(value.shape) for name, value in state.items()}
             for state in (checkpoint["state_dict"], self.state_dict())
@@ -200,9 +202,9 @@ class RRDModule(LightningModule):
             if saved.get(name) != own.get(name):
                 raise ParameterError(
                     "ckpt_path",
-                    name,
-                    f"has shape {saved.get(name)} in the checkpoint and {own.get(name)} in the model: "
-                    "give the spaces, agent, decomposition and sizes that it was trained with",
+                    path,
+                    f"has {name} of shape {saved.get(name)}, and the model {own.get(name)}: give the "
+                    "spaces, agent, decomposition and sizes that it was trained with",
                 )
         names = [group["name"] for group in self._parameter_groups()]
         for state in checkpoint.get("optimizer_states", []):
@@ -212,20 +214,20 @@ class RRDModule(LightningModule):
             raise ParameterError(
                 "model.train_policy",
                 self.train_policy,
-                f"trains {names}, the checkpoint was training {trained}: its optimizer cannot go on",
+                f"trains {names}, {path} was training {trained}: its optimizer cannot go on",
             )
         self.env_steps = checkpoint["env_steps"]
         self._loaded_updates = checkpoint.get("global_step", 0)  # Lightning counts on in fit alone
 
-    def _require_same_kind(self, saved: dict[str, Any]) -> None:
+    def _require_same_kind(self, saved: dict[str, Any], path: str) -> None:
         own = self._hyper_parameters()
         for name in ("observation_space", "action_space"):
             if saved[name] != own[name]:
-                raise ParameterError(name, own[name], f"the checkpoint's is {saved[name]}: another environment")
+                raise ParameterError(name, own[name], f"{path} is of {saved[name]}: another environment")
         for name in ("agent", "decomposition"):
             trained, given = saved[name]["class_path"], own[name]["class_path"]
             if trained != given:
-                raise ParameterError(f"model.{name}", given, f"the checkpoint is of {trained}")
+                raise ParameterError(f"model.{name}", given, f"{path} is of {trained}")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

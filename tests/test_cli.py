@@ -229,10 +229,10 @@ def test_damaged_and_foreign_checkpoints(capsys: pytest.CaptureFixture[str]) -> 
 def test_checkpoint_of_another_network_size() -> None:
     main([*DEBUG, "--collect.total_env_steps=600"])
     checkpoint = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
-    shape = r"ckpt_path='.*': has shape .* in the checkpoint and"
+    shape = r"ckpt_path='.*last.ckpt': has agent.actor.* of shape \(8?.*\), and the model"
     for changed, message in (
         ("agent.hidden_sizes=[8]", shape),
-        ("decomposition=EpisodicReward", r"model.decomposition='.*EpisodicReward': the checkpoint is of .*RRD"),
+        ("decomposition=EpisodicReward", r"model.decomposition='.*EpisodicReward': .*last.ckpt is of .*RRD"),
     ):
         with pytest.raises(SystemExit, match=f"error: {message}"):
             main(["test", "--ckpt_path", checkpoint, f"--model.{changed}", "--trainer.accelerator=cpu"])
@@ -243,8 +243,8 @@ def test_checkpoint_of_another_environment() -> None:
     main([*DEBUG, "--env.id=Twin-v0", "--collect.total_env_steps=600"])
     checkpoint = "runs/Twin-v0/version_0/checkpoints/last.ckpt"
     for other, message in (
-        ("OtherTwin-v0", "env.id='OtherTwin-v0': the checkpoint is of Twin-v0"),
-        ("Pendulum-v1", "observation_space={.*}: the checkpoint's is {.*}: another environment"),
+        ("OtherTwin-v0", "env.id='OtherTwin-v0': .*last.ckpt is of Twin-v0"),
+        ("Pendulum-v1", "observation_space={.*}: .*last.ckpt is of {.*}: another environment"),
     ):
         with pytest.raises(SystemExit, match=f"error: {message}"):
             main(["fit", "--ckpt_path", checkpoint, f"--env.id={other}", "--trainer.accelerator=cpu"])

@@ -257,6 +257,8 @@ class Checkpoint(LightningCheckpoint):
 
     def _write_replay(self, trainer: Any, name: str) -> Path:
         """Write each process's replay and state; the folder appears when all of them are on disk."""
+        # The first process may still be removing what the save before has left.
+        trainer.strategy.barrier("replay begins")
         folder, staged = self._folder / name, self._folder / f"{name}.part"
         own = _rank_folder(trainer.global_rank)
         shutil.rmtree(staged / own, ignore_errors=True)

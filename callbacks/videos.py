@@ -24,7 +24,8 @@ class Videos(Callback):
     ``videos/`` of the run gets an MP4 per episode with images: the frames, and beside them the
     cumulative predicted reward. ``plots/`` gets one picture: predicted reward and cumulative sum over
     each of the episodes, with frames under the axis. Both go to TensorBoard and Weights & Biases too.
-    Where observations have no images and success is not known, there is nothing to show.
+    Where an environment is played whose observations have no images and whose success is not known,
+    `Plots` shows all there is.
 
     Args:
         episodes: how many to show.
@@ -62,7 +63,7 @@ class Videos(Callback):
         if not trainer.is_global_zero:
             return
         episode = JudgedEpisode.of(batch, outputs)
-        if episode.frames is None and episode.success is None:
+        if episode.frames is None and episode.success is None and pl_module.env_steps:
             return
         kinds = [shown.success for shown in self._shown]
         if len(kinds) < self.episodes:
@@ -74,7 +75,7 @@ class Videos(Callback):
         """Draw, and write the videos."""
         if trainer.sanity_checking or not self._shown:
             return
-        clock = pl_module.env_steps or trainer.global_step
+        clock = pl_module.progress
         self._shown.sort(key=lambda episode: not episode.success)
         figure = draw_episodes(self._shown)
         path = self._folder / "plots" / f"reward-{clock:09d}.png"

@@ -51,12 +51,16 @@ def judge(episode: TensorDictBase, predicted: Tensor) -> dict[str, float]:
         if figures["success"] and length > 1:
             time = torch.arange(length, dtype=torch.float32, device=predicted.device)
             figures["progress"] = float(spearman_corrcoef(predicted.cumsum(0), time))
-    dense = (true == 0).float().mean() < SPARSE
-    if dense and predicted.min() < predicted.max() and true.min() < true.max():
+    if is_dense(true) and predicted.min() < predicted.max() and true.min() < true.max():
         figures["reward_pearson"] = float(pearson_corrcoef(predicted.double(), true.double()))
         figures["reward_spearman"] = float(spearman_corrcoef(predicted, true))
         figures["reward_kendall"] = float(kendall_rank_corrcoef(predicted, true))  # type: ignore[arg-type]
     return figures
+
+
+def is_dense(true: Tensor) -> bool:
+    """Tell whether true rewards ``[T]`` tell of steps, and not of success alone."""
+    return bool((true == 0).float().mean() < SPARSE)
 
 
 def summarize(judged: list[dict[str, float]]) -> dict[str, float]:

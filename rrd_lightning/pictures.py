@@ -13,6 +13,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
+from rrd_lightning.judging import is_dense
 
 STRIP = 8
 HEIGHT = 256
@@ -27,19 +28,28 @@ class JudgedEpisode:
         episode_return: R.
         success: whether the task was done, where that is known.
         frames: ``[T + 1, height, width, 3]``, uint8, where there are images.
+        true: ``[T]``, the true rewards, where they tell of steps and not of success alone.
     """
 
     predicted: np.ndarray[Any, Any]
     episode_return: float
     success: bool | None
     frames: np.ndarray[Any, Any] | None
+    true: np.ndarray[Any, Any] | None = None
 
     @classmethod
     def of(cls, episode: TensorDictBase, predicted: Tensor) -> JudgedEpisode:
         """Take from an episode what pictures need."""
         success = bool(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else None
         frames = frames_of(episode.get(keys.OBSERVATION))
-        return cls(predicted.float().cpu().numpy(), float(episode.get(keys.EPISODE_RETURN)), success, frames)
+        true = episode.get(keys.REWARD).cpu()
+        return cls(
+            predicted.float().cpu().numpy(),
+            float(episode.get(keys.EPISODE_RETURN)),
+            success,
+            frames,
+            true.numpy() if is_dense(true) else None,
+        )
 
     @property
     def title(self) -> str:
@@ -67,8 +77,12 @@ def draw_episodes(episodes: list[JudgedEpisode]) -> Figure:
     for column, episode in enumerate(episodes):
         reward, total, *strip = axes[:, column]
         steps = np.arange(len(episode.predicted))
-        reward.plot(steps, episode.predicted, color="C1", linewidth=1)
-        reward.set(title=episode.title, ylabel="predicted reward")
+        if episode.true is not None:
+            reward.plot(steps, episode.true, color="0.6", linewidth=1, label="true (never seen in training)")
+            total.plot(steps, episode.true.cumsum(), color="0.6", label="true")
+        reward.plot(steps, episode.predicted, color="C1", linewidth=1, label="predicted")
+        reward.legend(frameon=False)
+        reward.set(title=episode.title, ylabel="reward per step")
         total.plot(steps, episode.predicted.cumsum(), color="C1", label="predicted")
         total.axhline(episode.episode_return, color="0.6", linewidth=1, label="return")
         total.set(xlabel="step of the episode", ylabel="cumulative")

@@ -47,6 +47,6 @@ class Job:
 
     def exit_status(self) -> int:
         try:
-            return self.process.wait(120)
+            return self.process.wait(180)
         finally:
             self.process.kill()

@@ -1,7 +1,7 @@
 """Seconds and bytes of saving the replay: in full, and what 10,000 new transitions add.
 
 A full ring of a million HalfCheetah-sized transitions, and one of 100,000 frames of 128 x 128 x 3, both
-in episodes of 1000 steps; medians of five, and of three.
+in episodes of 1000 steps; medians of five, and one run.
 
     python -m benchmarks.saving
     python -m benchmarks.saving --images
@@ -23,7 +23,7 @@ from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from rrd_lightning.replay.saving import load_replay, save_replay
 
 IMAGES = "--images" in sys.argv
-CAPACITY, LENGTH, RUNS = (100_000, 1000, 3) if IMAGES else (1_000_000, 1000, 5)
+CAPACITY, LENGTH, RUNS = (100_000, 1000, 1) if IMAGES else (1_000_000, 1000, 5)
 
 
 def make_replay() -> EpisodeReplay:

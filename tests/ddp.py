@@ -126,9 +126,9 @@ class SameGradient(Callback):
         self.own_noise.__exit__(None, None, None)
         assert len(self.expected) == 19
         for name, parameter in pl_module.named_parameters():
-            if expected := self.expected.get(name) is not None:
+            if name in self.expected:
                 torch.testing.assert_close(parameter.grad, self.expected[name], rtol=1e-3, atol=1e-6)
-                self.compared += bool(expected)
+                self.compared += 1
 
 
 def gradient() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from gymnasium import Space, spaces
-from torch import nn
+from torch import Tensor, nn
 
 from rrd_lightning.errors import ParameterError
+
+# Works out the detached scalars to log, which most updates do not; called before the next update.
+Metrics: TypeAlias = Callable[[], dict[str, Tensor]]
 
 
 class Component(nn.Module):
@@ -40,6 +44,14 @@ class Component(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups: ``name``, ``params``, ``lr`` and any other option of Adam."""
         return []
+
+    def differentiate(self, loss: Tensor, metrics: dict[str, Tensor]) -> Metrics:
+        """Let autograd set the gradient of each parameter."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return lambda: metrics
 
     def configuration(self) -> dict[str, Any]:
         """The class path and arguments from which `build` makes a component like this one."""

@@ -1,12 +1,13 @@
-"""What the processes of a job tell each other, besides gradients."""
+"""What the processes of a job tell each other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 def summed(trainer: Any, values: Sequence[float]) -> list[float]:
@@ -38,3 +39,20 @@ def interleaved(trainer: Any, rows: Tensor) -> Tensor:
     gathered = [torch.empty_like(padded) for _ in range(trainer.world_size)]
     torch.distributed.all_gather(gathered, padded)
     return torch.stack(gathered, 1).flatten(0, 1).cpu()
+
+
+@torch.no_grad()
+def average_gradients(trainer: Any, parameters: Iterable[Parameter]) -> None:
+    """Let each gradient be the mean of those of all processes, exchanged in one message.
+
+    The processes must have gradients of the same parameters.
+    """
+    if trainer.world_size == 1:
+        return
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(message)
+    message /= trainer.world_size
+    parts = message.split_with_sizes([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))

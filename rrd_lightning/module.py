@@ -19,9 +19,12 @@ from torch.optim import Adam, Optimizer
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.component import Metrics
 from rrd_lightning.decomposition import RRD, Decomposition
+from rrd_lightning.distributed import average_gradients
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.networks.products import MatmulPrecision, choose_products
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
@@ -44,6 +47,8 @@ class RRDModule(LightningModule):
         decomposition: makes the decomposition from the two spaces, likewise.
         train_policy: train the agent too; otherwise the reward model alone.
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
+        matmul_precision: of float32 products on a CPU. ``"auto"`` takes oneDNN for large ones where
+            their error is that of float32; else what `torch.set_float32_matmul_precision` takes.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
@@ -61,6 +66,7 @@ class RRDModule(LightningModule):
         decomposition: DecompositionFactory = RRD,
         train_policy: bool = True,
         gradient_clip: dict[str, float] | None = None,
+        matmul_precision: MatmulPrecision = "auto",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -70,6 +76,7 @@ class RRDModule(LightningModule):
         self.decomposition = decomposition(observation_space, action_space)
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}
+        self.matmul_precision = matmul_precision
         self.env_steps = 0
         self._loaded_updates = 0
         if not train_policy:
@@ -87,8 +94,19 @@ class RRDModule(LightningModule):
         return groups + self.agent.parameter_groups() if self.train_policy else groups
 
     def setup(self, stage: str) -> None:
-        """Say how large the networks are, and let checkpoints be whole and without pickle."""
+        """Say how large the networks are, and let checkpoints be whole and without pickle.
+
+        Raises:
+            ParameterError: if gradients would be scaled, as for 16-bit floating numbers.
+        """
+        if self.trainer.precision == "16-mixed":
+            raise ParameterError(
+                "trainer.precision",
+                "16-mixed",
+                "scales gradients, which are partly worked out by hand: use bf16-mixed",
+            )
         if stage == "fit":
+            rank_zero_info(choose_products(self.matmul_precision))
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()
@@ -116,9 +134,8 @@ class RRDModule(LightningModule):
     def training_step(self, batch: TensorDictBase, batch_idx: int) -> None:
         """Make one update from a paired batch."""
         optimizer: Any = self.optimizers()
-        loss, metrics = self.losses(batch)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
+        metrics = self.learn(batch)
+        average_gradients(self.trainer, self.parameters())
         for group in optimizer.param_groups:
             if limit := self.gradient_clip.get(group["name"]):
                 torch.nn.utils.clip_grad_norm_(group["params"], limit)
@@ -128,23 +145,23 @@ class RRDModule(LightningModule):
         if self.logs_now():
             # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
             self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
-            self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
+            self.log_dict({**metrics(), "step": self.clock()}, sync_dist=True)
 
     def logs_now(self) -> bool:
         """Tell whether the latest update's metrics are logged."""
         trainer: Any = self.trainer
         return bool(trainer.log_every_n_steps) and self.global_step % trainer.log_every_n_steps == 0
 
-    def losses(self, batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum of all losses of a paired batch, and detached scalars to log."""
-        loss, metrics = self.decomposition.loss(batch.get(keys.SUBSEQUENCES))
+    def learn(self, batch: TensorDictBase) -> Metrics:
+        """Set the gradient of each parameter from a paired batch, and return what there is to log."""
+        of_reward = self.decomposition.learn(batch.get(keys.SUBSEQUENCES))
         if not self.train_policy:
-            return loss, metrics
+            return of_reward
         transitions = batch.get(keys.TRANSITIONS)
         with torch.no_grad():
             reward = self.decomposition.reward(transitions)
-        agent_loss, agent_metrics = self.agent.losses(transitions, reward)
-        return loss + agent_loss, {**metrics, **agent_metrics, "reward/agent_mean": reward.mean()}
+        of_policy = self.agent.learn(transitions, reward)
+        return lambda: {**of_reward(), **of_policy(), "reward/agent_mean": reward.mean()}
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""

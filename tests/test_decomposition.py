@@ -118,27 +118,33 @@ def test_reward_network_sees_observation_action_and_change() -> None:
     observation, following = batch[keys.OBSERVATION], batch[keys.NEXT_OBSERVATION]
     inputs = torch.cat([observation, batch[keys.ACTION], observation - following], -1)
     torch.testing.assert_close(reward, decomposition.network(inputs)[..., 0])
-    sizes = [tuple(layer.weight.shape) for layer in decomposition.network.layers]
-    assert sizes == [(256, 8), (256, 256), (1, 256)]
+    sizes = [tuple(layer.weight.shape) for layer in decomposition.network.layers()]
+    assert sizes == [(8, 256), (256, 256), (256, 1)]
 
 
-def test_loss_of_the_module_is_the_function() -> None:
-    decomposition = RRD(VECTOR, ACTION, bias_correction=True, scale="episode")
-    batch = subsequences()
-    loss, metrics = decomposition.loss(batch)
+@pytest.mark.parametrize("bias_correction", [False, True])
+@pytest.mark.parametrize("scale", ["per_step", "episode"])
+def test_gradient_by_hand_is_that_of_the_function(bias_correction: bool, scale: str) -> None:
+    decomposition = RRD(VECTOR, ACTION, bias_correction=bias_correction, scale=scale).double()
+    batch = subsequences().double()
+    batch[keys.WITH_REPLACEMENT] = torch.tensor([True, False, True, False])
+    metrics = decomposition.learn(batch)()
     expected = rrd_loss(
         decomposition.reward(batch),
         batch[keys.EPISODE_RETURN],
         batch[keys.EPISODE_LENGTH],
-        bias_correction=True,
-        scale="episode",
+        bias_correction=bias_correction,
+        with_replacement=batch[keys.WITH_REPLACEMENT],
+        scale=scale,
     )
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(metrics["loss/reward"], expected.detach())
     assert not any(value.requires_grad for value in metrics.values())
+    (gradient,) = torch.autograd.grad(expected, decomposition.network.vector)
+    torch.testing.assert_close(decomposition.network.vector.grad, gradient)
 
 
 def test_initialisation_is_xavier_with_zero_biases() -> None:
-    for layer in RRD(VECTOR, ACTION).network.layers:
+    for layer in RRD(VECTOR, ACTION).network.layers():
         limit = (6 / sum(layer.weight.shape)) ** 0.5
         assert layer.weight.abs().max() <= limit
         assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.15)

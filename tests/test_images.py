@@ -16,6 +16,7 @@ from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC
+from rrd_lightning.agents.squashed import SquashedDraw
 from rrd_lightning.decomposition import RRD
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.networks import Convolutions, ObservationParts, random_shift
@@ -97,28 +98,43 @@ def test_a_shift_moves_each_image_as_a_whole(pixels: int, seed: int) -> None:
         assert len((column_of[:, 4, 5] - 5).unique()) > 1
 
 
-def test_each_loss_reaches_its_own_parameters_only() -> None:
-    agent = SAC(BOTH, ACTION, **SMALL, random_shift=2)
+def test_gradients_by_hand_are_autograd_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each loss at its own parameters, the critics' at the encoder too."""
+    agent = SAC(BOTH, ACTION, **SMALL).double()
     transitions = TensorDict(
         {
             keys.OBSERVATION: random_observation(8),
             keys.NEXT_OBSERVATION: random_observation(8),
             keys.ACTION: torch.rand(8, 2),
-            keys.TERMINATED: torch.zeros(8, dtype=torch.bool),
+            keys.TERMINATED: torch.arange(8) < 3,
         },
         [8],
-    )
+    ).apply(lambda part: part.double() if part.is_floating_point() else part)
+    reward = torch.randn(8).double()
+    noise = torch.randn(2, 8, 2).double()
+    draws = iter(noise)
+    monkeypatch.setattr(torch, "randn_like", lambda _: next(draws))
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # of the images
+    agent.learn(transitions, reward)
+    found = {name: each.grad for name, each in agent.named_parameters() if each.requires_grad}
+
     features = agent._features(transitions[keys.OBSERVATION])
     assert features.shape == (8, 64 + 5)
-    temperature = torch.tensor(0.5)
-    agent._actor_loss(features.detach(), temperature)[0].backward()
-    assert all(
-        parameter.grad is None for parameter in [*agent.encoder.parameters(), *agent.critic.parameters()]
-    )
+    temperature = agent.log_temperature.detach().exp()
+    with torch.no_grad():
+        following = agent._features(transitions[keys.NEXT_OBSERVATION])
+        later = SquashedDraw(agent.actor(following), noise[0])
+        value = agent.target_critic(torch.cat([following, later.action], -1)).amin(0)[:, 0]
+        value = agent.gamma * ~transitions[keys.TERMINATED] * (value - temperature * later.log_prob)
+    judged = agent.critic(torch.cat([features, transitions[keys.ACTION]], -1))[..., 0]
+    draw = SquashedDraw(agent.actor(features.detach()), noise[1])
+    chosen = agent.critic(torch.cat([features.detach(), draw.action], -1), frozen=True).amin(0)[:, 0]
+    excess = (draw.log_prob.detach() + agent.target_entropy).mean()
+    loss = (judged - reward - value).square().mean(-1).sum() + (temperature * draw.log_prob - chosen).mean()
     agent.zero_grad()
-    agent._critic_loss(features, transitions, torch.randn(8), temperature)[0].backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in agent.encoder.parameters())
-    assert all(parameter.grad is None for parameter in agent.actor.parameters())
+    (loss - agent.log_temperature * excess).backward()
+    expected = {name: each.grad for name, each in agent.named_parameters() if each.requires_grad}
+    torch.testing.assert_close(found, expected)
     (critic,) = [group for group in agent.parameter_groups() if group["name"] == "critic"]
     assert {id(each) for each in agent.encoder.parameters()} < {id(each) for each in critic["params"]}
 

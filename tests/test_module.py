@@ -45,53 +45,55 @@ def env() -> Environment:
     return Environment("Follow-v0")
 
 
-def test_sum_of_losses_gives_each_part_the_gradient_of_its_own_loss(env: Environment) -> None:
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: each.grad.clone() for name, each in module.named_parameters() if each.grad is not None}
+
+
+def test_each_part_has_the_gradient_of_its_own_loss(env: Environment) -> None:
     module, batch = make_module(env), make_batch()
     torch.manual_seed(1)
-    total, _ = module.losses(batch)
-    total.backward()
-    parameters = dict(module.named_parameters())
-    joint = {name: each.grad.clone() for name, each in parameters.items() if each.grad is not None}
-    assert joint.keys() == {name for name, each in parameters.items() if each.requires_grad}
+    module.learn(batch)
+    joint = gradients(module)
+    assert joint.keys() == {name for name, each in module.named_parameters() if each.requires_grad}
     module.zero_grad()
-    module.decomposition.loss(batch[keys.SUBSEQUENCES])[0].backward()
-    for name, parameter in module.decomposition.named_parameters():
-        torch.testing.assert_close(parameter.grad, joint[f"decomposition.{name}"])
-    module.zero_grad()
+    module.decomposition.learn(batch[keys.SUBSEQUENCES])
+    expected = {f"decomposition.{name}": each for name, each in gradients(module.decomposition).items()}
     torch.manual_seed(1)
     reward = module.decomposition.reward(batch[keys.TRANSITIONS]).detach()
-    module.agent.losses(batch[keys.TRANSITIONS], reward)[0].backward()
-    for name, parameter in module.agent.named_parameters():
-        if parameter.requires_grad:
-            torch.testing.assert_close(parameter.grad, joint[f"agent.{name}"])
+    module.agent.learn(batch[keys.TRANSITIONS], reward)
+    expected |= {f"agent.{name}": each for name, each in gradients(module.agent).items()}
+    torch.testing.assert_close(joint, expected)
+    # Gradients are those of this batch alone, whatever was there before.
+    torch.manual_seed(1)
+    module.learn(batch)
+    torch.testing.assert_close(gradients(module), joint)
 
 
 def test_the_true_reward_reaches_no_loss(env: Environment) -> None:
     module, batch = make_module(env), make_batch()
     torch.manual_seed(1)
-    before, _ = module.losses(batch)
+    before = module.learn(batch)(), gradients(module)
     batch[keys.TRANSITIONS][keys.REWARD] += 100
     torch.manual_seed(1)
-    after, _ = module.losses(batch)
-    assert before == after
+    assert str(before) == str((module.learn(batch)(), gradients(module)))
 
 
 def test_agent_learns_from_the_reward_model_before_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within real training steps, the reward is that of the weights from before the step."""
     checked: list[bool] = []
-    losses = SAC.losses
+    learn = SAC.learn
 
-    def spy(self: SAC, transitions: TensorDict, reward: torch.Tensor) -> tuple:
+    def spy(self: SAC, transitions: TensorDict, reward: torch.Tensor) -> Any:
         expected = latest[-1].reward(transitions).detach() if latest else reward
         checked.append(torch.equal(reward, expected) and not reward.requires_grad)
-        return losses(self, transitions, reward)
+        return learn(self, transitions, reward)
 
     class Copy(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             latest.append(copy.deepcopy(pl_module.decomposition))
 
     latest: list[RRD] = []
-    monkeypatch.setattr(SAC, "losses", spy)
+    monkeypatch.setattr(SAC, "learn", spy)
     run(callbacks=[Copy()], collect={"total_env_steps": 160})
     assert checked == [True] * 12
 
@@ -102,8 +104,8 @@ def test_targets_follow_each_update() -> None:
         critics: ClassVar[list[torch.Tensor]] = []
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-            self.targets.append(pl_module.agent.target_critic.weights[0].clone())
-            self.critics.append(pl_module.agent.critic.weights[0].detach().clone())
+            self.targets.append(pl_module.agent.target_critic.vector.clone())
+            self.critics.append(pl_module.agent.critic.vector.detach().clone())
 
     watch = Watch()
     run(callbacks=[watch], collect={"total_env_steps": 160})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
+from hypothesis import given
+from hypothesis import strategies as st
 from tensordict import TensorDict
 from tensordict.nn import InteractionType, TensorDictModule
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.agents import SAC
+from rrd_lightning.agents.squashed import SquashedDraw
+from rrd_lightning.networks import MLP
 
 OBSERVATION, ACTION = Box(-torch.inf, torch.inf, (5,)), Box(-1, 1, (3,))
 BATCH = 64
@@ -45,23 +49,30 @@ class Policy(nn.Module):
         return mean, log_std.clamp(-20, 2).exp()
 
 
-class Critic(nn.Module):
-    def __init__(self) -> None:
+class Perceptron(nn.Module):
+    def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*size) for size in ((8, 256), (256, 256), (256, 1)))
+        self.layers = nn.ModuleList(nn.Linear(*size) for size in pairwise(sizes))
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        hidden = torch.cat([observation, action], -1)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        hidden = torch.cat(inputs, -1)
         for layer in self.layers[:-1]:
             hidden = functional.relu(layer(hidden))
         return self.layers[-1](hidden)
 
 
+def copy_of(network: MLP) -> Perceptron:
+    """The same perceptron of torch's own layers."""
+    copied = Perceptron(*network.sizes)
+    for linear, layer in zip(copied.layers, network.layers(), strict=True):
+        linear.weight.data.copy_(layer.weight.T)
+        linear.bias.data.copy_(layer.bias)
+    return copied
+
+
 def make_reference(agent: SAC) -> SACLoss:
     """TorchRL's loss, with copies of the agent's weights."""
-    policy = TensorDictModule(
-        Policy(copy.deepcopy(agent.actor)), in_keys=["observation"], out_keys=["loc", "scale"]
-    )
+    policy = TensorDictModule(Policy(copy_of(agent.actor)), in_keys=["observation"], out_keys=["loc", "scale"])
     actor = ProbabilisticActor(
         policy,
         in_keys=["loc", "scale"],
@@ -72,7 +83,7 @@ def make_reference(agent: SAC) -> SACLoss:
     )
     loss = SACLoss(
         actor,
-        ValueOperator(Critic(), in_keys=["observation", "action"]),
+        ValueOperator(Perceptron(8, 256, 256, 1), in_keys=["observation", "action"]),
         num_qvalue_nets=2,
         loss_function="l2",
         alpha_init=agent.log_temperature.exp().item(),
@@ -85,7 +96,7 @@ def make_reference(agent: SAC) -> SACLoss:
     SoftUpdate(loss, tau=0.005)  # TorchRL warns of targets that nothing updates
     for name, critic in (("qvalue", agent.critic), ("target_qvalue", agent.target_critic)):
         parameters = getattr(loss, f"{name}_network_params")
-        for index, (weight, bias) in enumerate(zip(critic.weights, critic.biases, strict=True)):
+        for index, (weight, bias) in enumerate(critic.layers()):
             parameters["module", "layers", str(index), "weight"].data.copy_(weight.data.transpose(1, 2))
             parameters["module", "layers", str(index), "bias"].data.copy_(bias.data.squeeze(1))
     return loss
@@ -116,8 +127,7 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     expected = reference(data)
     (expected["loss_qvalue"] + expected["loss_actor"] + expected["loss_alpha"]).backward()
     torch.manual_seed(7)
-    total, metrics = agent.losses(transitions, reward)
-    total.backward()
+    metrics = agent.learn(transitions, reward)()
 
     tolerance = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(metrics["loss/critic"], expected["loss_qvalue"].detach(), **tolerance)
@@ -125,16 +135,17 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     torch.testing.assert_close(metrics["loss/temperature"], expected["loss_alpha"].detach(), **tolerance)
     torch.testing.assert_close(agent.log_temperature.grad, reference.log_alpha.grad, **tolerance)
     critic = reference.qvalue_network_params
-    for index, (weight, bias) in enumerate(zip(agent.critic.weights, agent.critic.biases, strict=True)):
+    for index, (weight, bias) in enumerate(agent.critic.layers(agent.critic.vector.grad)):
         expected_weight = critic["module", "layers", str(index), "weight"].grad.transpose(1, 2)
-        torch.testing.assert_close(weight.grad, expected_weight, **tolerance)
+        torch.testing.assert_close(weight, expected_weight, **tolerance)
         expected_bias = critic["module", "layers", str(index), "bias"].grad
-        torch.testing.assert_close(bias.grad.squeeze(1), expected_bias, **tolerance)
+        torch.testing.assert_close(bias.squeeze(1), expected_bias, **tolerance)
     actor = reference.actor_network_params.flatten_keys(".")
-    for name, parameter in agent.actor.named_parameters():
-        matching = [key for key in actor.keys() if key.endswith(name)]  # noqa: SIM118
-        assert len(matching) == 1
-        torch.testing.assert_close(parameter.grad, actor[matching[0]].grad, **tolerance)
+    for index, (weight, bias) in enumerate(agent.actor.layers(agent.actor.vector.grad)):
+        for name, found in (("weight", weight.T), ("bias", bias)):
+            matching = [key for key in actor.keys() if key.endswith(f"layers.{index}.{name}")]  # noqa: SIM118
+            assert len(matching) == 1
+            torch.testing.assert_close(found, actor[matching[0]].grad, **tolerance)
 
 
 def test_time_limits_bootstrap_and_terminations_do_not() -> None:
@@ -142,7 +153,7 @@ def test_time_limits_bootstrap_and_terminations_do_not() -> None:
     agent = SAC(OBSERVATION, ACTION, gamma=0.9)
     transitions, reward = make_transitions(), torch.randn(BATCH)
     transitions[keys.TERMINATED] = torch.ones(BATCH, dtype=torch.bool)
-    _, metrics = agent.losses(transitions, reward)
+    metrics = agent.learn(transitions, reward)()
     inputs = torch.cat([transitions[keys.OBSERVATION], transitions[keys.ACTION]], -1)
     errors = agent.critic(inputs).squeeze(-1) - reward
     torch.testing.assert_close(metrics["loss/critic"], errors.square().mean(-1).sum().detach())
@@ -151,37 +162,31 @@ def test_time_limits_bootstrap_and_terminations_do_not() -> None:
     for done in (True, False):
         transitions[keys.DONE] = torch.full((BATCH,), done)
         torch.manual_seed(1)
-        values.append(agent.losses(transitions, reward)[1]["loss/critic"])
+        values.append(agent.learn(transitions, reward)()["loss/critic"])
     assert values[0] == values[1]
 
 
-def test_each_loss_reaches_its_own_parameters_only() -> None:
-    agent = SAC(OBSERVATION, ACTION)
-    transitions = make_transitions()
-    temperature = agent.log_temperature.detach().exp()
-    loss, _ = agent._actor_loss(transitions[keys.OBSERVATION], temperature)
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in agent.actor.parameters())
-    assert all(parameter.grad is None for parameter in agent.critic.parameters())
-    agent.zero_grad()
-    loss, _ = agent._critic_loss(transitions[keys.OBSERVATION], transitions, torch.randn(BATCH), temperature)
-    loss.backward()
-    assert all(parameter.grad is None for parameter in agent.actor.parameters())
-    assert all(parameter.grad is not None for parameter in agent.critic.parameters())
-    assert all(parameter.grad is None for parameter in agent.target_critic.parameters())
-
-
 def test_log_density_of_squashed_actions_integrates_to_one() -> None:
-    """By hand: the density of tanh(u) over (-1, 1), for a policy fixed by its last bias."""
-    agent = SAC(Box(-1, 1, (1,)), Box(-1, 1, (1,)))
-    last = agent.actor.layers[-1]
-    nn.init.zeros_(last.weight)
-    last.bias.data = torch.tensor([0.4, math.log(0.7)])
-    action, log_prob = agent._sample(torch.zeros(200_000, 1))
+    """By hand: the density of tanh(u) over (-1, 1), for μ = 0.4 and σ = 0.7."""
+    draw = SquashedDraw(torch.tensor([0.4, math.log(0.7)]).expand(200_000, 2))
     # E[1 / p(a)] over a ~ p is the length of the interval, here between -0.9 and 0.9.
-    inside = action.abs().squeeze(-1) < 0.9
-    length = ((-log_prob).exp() * inside).mean().item()
+    inside = draw.action.abs().squeeze(-1) < 0.9
+    length = ((-draw.log_prob).exp() * inside).mean().item()
     assert length == pytest.approx(1.8, abs=0.02)
+
+
+@given(st.integers(0, 10_000))
+def test_the_policy_s_gradient_is_autograd_s(seed: int) -> None:
+    """At log σ within its bounds, at them and beyond, and where tanh(u) rounds to 1."""
+    torch.manual_seed(seed)
+    outputs = torch.randn(6, 8, dtype=torch.float64) * 20
+    outputs[0, 4:] = torch.tensor([-20.0, 2.0, -21.0, 3.0])
+    outputs.requires_grad_()
+    noise, weight = torch.randn(2, 6, 4, dtype=torch.float64)
+    draw = SquashedDraw(outputs, noise)
+    (expected,) = torch.autograd.grad((draw.action * weight).sum() + 0.3 * draw.log_prob.sum(), outputs)
+    found = SquashedDraw(outputs.detach(), noise).gradient(weight, torch.tensor(0.3).double())
+    torch.testing.assert_close(found, expected)
 
 
 def test_targets_move_by_a_share() -> None:
@@ -201,10 +206,11 @@ def test_twin_critics_are_two_independent_perceptrons() -> None:
     for member in range(2):
         hidden = inputs
         for index in range(3):
-            hidden = hidden @ critic.weights[index][member] + critic.biases[index][member]
+            layer = critic.layers()[index]
+            hidden = hidden @ layer.weight[member] + layer.bias[member]
             hidden = hidden.relu() if index < 2 else hidden
         torch.testing.assert_close(critic(inputs)[member], hidden)
-    assert not torch.equal(*critic.weights[0])
+    assert not torch.equal(*critic.layers()[0].weight)
 
 
 def test_actions_explore_or_do_not() -> None:

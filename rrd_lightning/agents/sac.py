@@ -14,17 +14,23 @@ import torch
 from gymnasium import Space, spaces
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rrd_lightning import keys
 from rrd_lightning.agents.base import Agent
-from rrd_lightning.component import vector_size
+from rrd_lightning.agents.squashed import SquashedDraw, mean_and_log_std
+from rrd_lightning.component import Metrics, vector_size
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.networks import MLP, Convolutions, EnsembleMLP, Observation, ObservationParts, random_shift
+from rrd_lightning.networks import (
+    MLP,
+    Convolutions,
+    Observation,
+    ObservationParts,
+    Scratch,
+    Tape,
+    random_shift,
+)
 
 IMAGE_FEATURES = 64
-LOG_STD_RANGE = (-20.0, 2.0)
 
 
 class SAC(Agent):
@@ -92,8 +98,12 @@ class SAC(Agent):
                 nn.Tanh(),
             )
         self.actor = MLP([observations, *hidden_sizes, 2 * actions])
-        self.critic = EnsembleMLP(2, [observations + actions, *hidden_sizes, 1])
+        self.critic = MLP([observations + actions, *hidden_sizes, 1], members=2)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
+        scratch = Scratch()
+        self._acting, self._foreseeing = Tape(self.actor, scratch), Tape(self.actor, scratch)
+        self._judging, self._advising = Tape(self.critic, scratch), Tape(self.critic, scratch)
+        self._promising = Tape(self.target_critic, scratch)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.gamma = gamma
         self.random_shift = random_shift
@@ -119,32 +129,69 @@ class SAC(Agent):
     @torch.no_grad()
     def act(self, observation: Observation, *, explore: bool) -> Tensor:
         """Draw actions ``[..., actions]``, or return the policy's mode where not exploring."""
-        mean, log_std = self._policy(self._features(observation))
+        mean, log_std = mean_and_log_std(self.actor(self._features(observation)))
         if explore:
             mean = mean + log_std.exp() * torch.randn_like(mean)
         return mean.tanh()
 
-    def losses(self, transitions: TensorDictBase, reward: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum of the critic's, the actor's and the temperature's loss."""
-        temperature = self.log_temperature.detach().exp()
+    def learn(self, transitions: TensorDictBase, reward: Tensor) -> Metrics:
+        """Set the gradient of the critics', the actor's and the temperature's loss, worked out by hand.
+
+        Each loss reaches its own parameters only.
+        """
         features = self._features(transitions.get(keys.OBSERVATION), shift=self.random_shift)
-        critic, value = self._critic_loss(features, transitions, reward, temperature)
-        actor, log_prob = self._actor_loss(features.detach(), temperature)
-        temperature_loss = -self.log_temperature * (log_prob + self.target_entropy).mean()
-        return critic + actor + temperature_loss, {
-            "loss/critic": critic.detach(),
-            "loss/actor": actor.detach(),
-            "loss/temperature": temperature_loss.detach(),
+        seen = features.detach()
+        with torch.no_grad():
+            temperature = self.log_temperature.exp()
+            target = self._target(transitions, reward, temperature)
+            metrics = self._learn_critic(seen, transitions.get(keys.ACTION), target)
+            if self._parts.channels:
+                gradient = self._judging.input_gradient(slice(seen.shape[-1]))
+            of_policy = self._learn_policy(seen, temperature)
+        if self._parts.channels:
+            self.encoder.zero_grad()
+            features.backward(gradient)  # type: ignore[no-untyped-call]
+        return lambda: {**metrics(), **of_policy(), "agent/temperature": temperature}
+
+    def _target(self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor) -> Tensor:
+        """The soft value ``[batch]`` that both critics learn, of the reward and what follows."""
+        following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
+        draw = SquashedDraw(self._foreseeing.forward(following, keep=False))
+        value = self._promising.forward(torch.cat([following, draw.action], -1), keep=False).amin(0)
+        value -= temperature * draw.log_prob
+        return reward + self.gamma * value.masked_fill_(transitions.get(keys.TERMINATED), 0.0)
+
+    def _learn_critic(self, features: Tensor, action: Tensor, target: Tensor) -> Metrics:
+        """Equation 5: the squared error to the soft target, summed over both critics."""
+        value = self._judging.forward(torch.cat([features, action], -1))
+        error = value - target
+        self._judging.backward(error * (2 / len(features)))
+        return lambda: {
+            "loss/critic": error.square().mean(-1).sum(),
             "agent/value_mean": value.mean(),
-            "agent/entropy": -log_prob.mean(),
-            "agent/temperature": temperature,
+        }
+
+    def _learn_policy(self, features: Tensor, temperature: Tensor) -> Metrics:
+        """Equation 7: the reparametrised policy against the lower critic, whose weights stay."""
+        batch = len(features)
+        draw = SquashedDraw(self._acting.forward(features))
+        values = self._advising.forward(torch.cat([features, draw.action], -1))
+        value, lower = values.min(0)
+        self._advising.backward(torch.zeros_like(values).scatter_(0, lower[None], -1 / batch), learn=False)
+        action_gradient = self._advising.input_gradient(slice(features.shape[-1], None))
+        self._acting.backward(draw.gradient(action_gradient, temperature / batch))
+        excess = -(draw.log_prob.mean() + self.target_entropy)
+        self.log_temperature.grad = excess
+        return lambda: {
+            "loss/actor": (temperature * draw.log_prob - value).mean(),
+            "loss/temperature": temperature.log() * excess,
+            "agent/entropy": -draw.log_prob.mean(),
         }
 
     @torch.no_grad()
     def update_targets(self) -> None:
         """Move the target critics a step of 1 - polyak towards the critics."""
-        average = get_ema_multi_avg_fn(self.polyak)  # type: ignore[no-untyped-call]
-        average(list(self.target_critic.parameters()), list(self.critic.parameters()), None)
+        self.target_critic.vector.lerp_(self.critic.vector, 1 - self.polyak)
 
     def _features(self, observation: Observation, *, shift: int = 0) -> Tensor:
         """What actor and critics see ``[..., features]``: a vector, with the encoded images if there are."""
@@ -153,41 +200,3 @@ class SAC(Agent):
             return vector
         images = random_shift(self._parts.images(observation), shift)
         return torch.cat([self.encoder(images), vector], -1)
-
-    def _critic_loss(
-        self, features: Tensor, transitions: TensorDictBase, reward: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Equation 5: the squared error to the soft target, summed over both critics."""
-        with torch.no_grad():
-            following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
-            next_action, next_log_prob = self._sample(following)
-            next_value = self._value(self.target_critic, following, next_action).amin(0)
-            bootstrap = self.gamma * transitions.get(keys.TERMINATED).logical_not()
-            target = reward + bootstrap * (next_value - temperature * next_log_prob)
-        value = self._value(self.critic, features, transitions.get(keys.ACTION))
-        return (value - target).square().mean(-1).sum(), value.detach()
-
-    def _actor_loss(self, features: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        """Equation 7: the reparametrised policy against the lower critic, whose weights stay."""
-        action, log_prob = self._sample(features)
-        value = self._value(self.critic, features, action, frozen=True).amin(0)
-        return (temperature * log_prob - value).mean(), log_prob.detach()
-
-    def _policy(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.actor(features).chunk(2, -1)
-        return mean, log_std.clamp(*LOG_STD_RANGE)
-
-    def _sample(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw actions ``[batch, actions]`` and their log-densities ``[batch]``."""
-        mean, log_std = self._policy(features)
-        noise = torch.randn_like(mean)
-        unsquashed = mean + log_std.exp() * noise
-        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)²), exact where tanh(u) rounds to 1 (appendix C).
-        squashing = 2 * (math.log(2) - unsquashed - functional.softplus(-2 * unsquashed))
-        return unsquashed.tanh(), (gaussian - squashing).sum(-1)
-
-    @staticmethod
-    def _value(critic: EnsembleMLP, features: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
-        values: Tensor = critic(torch.cat([features, action], -1), frozen=frozen)
-        return values.squeeze(-1)

@@ -10,7 +10,7 @@ from gymnasium import Space
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from rrd_lightning.component import Component
+from rrd_lightning.component import Component, Metrics
 
 
 class Decomposition(Component):
@@ -34,3 +34,11 @@ class Decomposition(Component):
     def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar to minimise and detached scalars to log. Nothing is learned by default."""
         return torch.zeros((), device=subsequences.device), {}
+
+    def learn(self, subsequences: TensorDictBase) -> Metrics:
+        """Set the gradient of each parameter, and return what there is to log.
+
+        By default autograd works the gradient of `loss` out. A decomposition that knows it by hand
+        has this method instead.
+        """
+        return self.differentiate(*self.loss(subsequences))

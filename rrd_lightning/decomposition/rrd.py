@@ -15,12 +15,13 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
-from rrd_lightning.component import vector_size
+from rrd_lightning.component import Metrics, vector_size
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.errors import ParameterError, require_not_negative
-from rrd_lightning.networks import MLP, Convolutions, ObservationParts
+from rrd_lightning.networks import MLP, Convolutions, ObservationParts, Scratch, Tape
 
 IMAGE_FEATURES = 512
+FACTS = (keys.EPISODE_RETURN, keys.EPISODE_LENGTH, keys.WITH_REPLACEMENT)
 Scale = Literal["per_step", "episode"]
 
 
@@ -124,6 +125,7 @@ class RRD(Decomposition):
             self.convolutions = Convolutions(2 * parts.channels, parts.image_size, IMAGE_FEATURES)
             inputs += IMAGE_FEATURES
         self.network = MLP([inputs, *hidden_sizes, 1])
+        self._tape = Tape(self.network, Scratch())
         self.learning_rate = learning_rate
         self.bias_correction = bias_correction
         self.scale: Scale = scale
@@ -139,30 +141,61 @@ class RRD(Decomposition):
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Predict the reward of each step, for any batch shape."""
+        inputs = self._inputs(transitions)
+        if torch.is_grad_enabled():
+            reward: Tensor = self.network(inputs).squeeze(-1)
+            return reward
+        return self._tape.forward(inputs.flatten(0, -2), keep=False).reshape(inputs.shape[:-1]).clone()
+
+    def learn(self, subsequences: TensorDictBase) -> Metrics:
+        """Set the gradient of `rrd_loss`, worked out by hand."""
+        inputs = self._inputs(subsequences)
+        facts = [subsequences.get(key) for key in FACTS]
+        with torch.no_grad():
+            predicted = self._tape.forward(inputs.detach().flatten(0, 1)).view(inputs.shape[:-1])
+            gradient = self._gradient(predicted, *facts)
+            self._tape.backward(gradient.flatten())
+        if self._parts.channels:
+            self.convolutions.zero_grad()
+            inputs.backward(self._tape.input_gradient().view_as(inputs))  # type: ignore[no-untyped-call]
+        return lambda: {
+            "loss/reward": self._loss(predicted, *facts),
+            "reward/predicted_mean": predicted.mean(),
+            "reward/predicted_std": predicted.std(),
+        }
+
+    def _loss(
+        self, predicted: Tensor, episode_return: Tensor, length: Tensor, with_replacement: Tensor
+    ) -> Tensor:
+        return rrd_loss(
+            predicted,
+            episode_return,
+            length,
+            bias_correction=self.bias_correction,
+            with_replacement=with_replacement,
+            scale=self.scale,
+        )
+
+    def _gradient(
+        self, predicted: Tensor, episode_return: Tensor, length: Tensor, with_replacement: Tensor
+    ) -> Tensor:
+        """The gradient of `rrd_loss` ``[N, K]``: 2 / (N K) (mean - R / T), and the correction's."""
+        count, size = predicted.shape
+        steps = length.to(predicted.dtype)
+        mean = predicted.mean(-1)
+        gradient = ((mean - episode_return / steps) * (2 / (count * size)))[:, None].expand(count, size)
+        if self.bias_correction:
+            share = _draw_coefficient(steps, size, with_replacement) * (2 / (count * size * (size - 1)))
+            gradient = gradient - share[:, None] * (predicted - mean[:, None])
+        if self.scale == "episode":
+            gradient = gradient * steps.square()[:, None]
+        return gradient
+
+    def _inputs(self, transitions: TensorDictBase) -> Tensor:
+        """What the last layers see, ``[..., inputs]``: numbers, and images after their convolutions."""
         observation, following = transitions.get(keys.OBSERVATION), transitions.get(keys.NEXT_OBSERVATION)
         vector = self._parts.vector(observation)
         inputs = [vector, transitions.get(keys.ACTION), vector - self._parts.vector(following)]
         if self._parts.channels:
-            images = self._parts.images(observation)
-            change = images - self._parts.images(following)
-            inputs.append(self.convolutions(torch.cat([images, change], -3)))
-        reward: Tensor = self.network(torch.cat(inputs, -1)).squeeze(-1)
-        return reward
-
-    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compare the mean prediction over each subsequence with its episode's mean reward R / T."""
-        predicted = self.reward(subsequences)
-        loss = rrd_loss(
-            predicted,
-            subsequences.get(keys.EPISODE_RETURN),
-            subsequences.get(keys.EPISODE_LENGTH),
-            bias_correction=self.bias_correction,
-            with_replacement=subsequences.get(keys.WITH_REPLACEMENT),
-            scale=self.scale,
-        )
-        detached = predicted.detach()
-        return loss, {
-            "loss/reward": loss.detach(),
-            "reward/predicted_mean": detached.mean(),
-            "reward/predicted_std": detached.std(),
-        }
+            inputs.append(self.convolutions(self._parts.images_and_change(observation, following)))
+        return torch.cat(inputs, -1)

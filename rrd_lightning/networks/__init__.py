@@ -1,7 +1,16 @@
 """Networks that agents and decompositions are made of."""
 
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
-from rrd_lightning.networks.mlp import MLP, EnsembleMLP
+from rrd_lightning.networks.mlp import MLP
 from rrd_lightning.networks.observations import Observation, ObservationParts
+from rrd_lightning.networks.tape import Scratch, Tape
 
-__all__ = ["MLP", "Convolutions", "EnsembleMLP", "Observation", "ObservationParts", "random_shift"]
+__all__ = [
+    "MLP",
+    "Convolutions",
+    "Observation",
+    "ObservationParts",
+    "Scratch",
+    "Tape",
+    "random_shift",
+]

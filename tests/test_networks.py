@@ -1,0 +1,148 @@
+"""Perceptrons, their gradient by hand, and the way of their products."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from gymnasium.spaces import Box
+from hypothesis import given
+from hypothesis import strategies as st
+from tensordict import TensorDict
+
+from rrd_lightning import ParameterError, RRDModule, keys
+from rrd_lightning.networks import MLP, Scratch, Tape, products
+from rrd_lightning.networks.products import choose_products, product_error
+
+
+@pytest.fixture(autouse=True)
+def torch_s_own_choice() -> Iterator[None]:
+    yield
+    choose_products("highest")
+
+
+def test_a_perceptron_by_hand() -> None:
+    """relu(x W + b) V + c, for one and for two members."""
+    network = MLP([2, 2, 1])
+    network.vector.data = torch.tensor([1.0, -1.0, 2.0, 1.0, 0.5, -1.0, 3.0, 4.0, 0.25])
+    assert network(torch.tensor([[1.0, 2.0]])).tolist() == [[5.5 * 3 + 0 * 4 + 0.25]]
+    assert network(torch.tensor([[-1.0, 2.0]])).tolist() == [[3.5 * 3 + 2 * 4 + 0.25]]
+    pair = MLP([2, 2, 1], members=2)
+    for mine, own in zip(pair.layers(), network.layers(), strict=True):
+        for value, given_value in zip(mine, own, strict=True):
+            value.data[0], value.data[1] = given_value.data, -given_value.data
+    # The second: relu(-5.5) and relu(0) times (-3, -4), less 0.25.
+    assert pair(torch.tensor([[1.0, 2.0]])).tolist() == [[[16.75]], [[-0.25]]]
+
+
+def test_layers_are_views_of_one_vector() -> None:
+    network = MLP([3, 4, 2], members=2)
+    assert [name for name, _ in network.named_parameters()] == ["vector"]
+    assert network.vector.numel() == 2 * (3 * 4 + 4 + 4 * 2 + 2)
+    network.layers()[1].bias.data.fill_(7.0)
+    assert (network.vector == 7).sum() == 4
+    with pytest.raises(ParameterError, match=r"hidden_sizes=\[0\]: every layer must have at least one unit"):
+        MLP([3, 0, 2])
+
+
+@given(
+    members=st.sampled_from([None, 1, 2, 3]),
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    rows=st.integers(1, 7),
+    seed=st.integers(0, 1000),
+)
+def test_a_tape_s_numbers_are_autograd_s(members: int | None, sizes: list[int], rows: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    network = MLP(sizes, members).double()
+    network.vector.data.add_(0.1 * torch.randn_like(network.vector))
+    tape = Tape(network, Scratch())
+    for _ in range(2):  # the second time in the tensors of the first
+        inputs = torch.randn(rows, sizes[0], dtype=torch.float64, requires_grad=True)
+        outputs = network(inputs)
+        weights = torch.randn_like(outputs)
+        (expected_inputs, expected) = torch.autograd.grad(outputs, (inputs, network.vector), weights)
+        with torch.no_grad():
+            found = tape.forward(inputs.detach())
+            weights = weights.view(found.shape)
+            torch.testing.assert_close(found, outputs.detach().view(found.shape))
+            tape.backward(weights)
+            torch.testing.assert_close(network.vector.grad, expected)
+            torch.testing.assert_close(tape.input_gradient(), expected_inputs)
+            before = network.vector.grad.clone()
+            tape.backward(2 * weights, learn=False)
+            assert torch.equal(network.vector.grad, before)
+            torch.testing.assert_close(tape.input_gradient(slice(1, None)), 2 * expected_inputs[:, 1:])
+
+
+def test_a_tape_follows_its_network() -> None:
+    """To new numbers, another precision, a copy, and other batches; two tapes keep what is theirs."""
+    network, scratch = MLP([3, 5, 2]), Scratch()
+    first, second = Tape(network, scratch), Tape(network, scratch)
+    one, other = torch.randn(2, 4, 3)
+    with torch.no_grad():
+        first.forward(one)
+        second.forward(other)
+        first.backward(torch.ones(4, 2))
+    (expected,) = torch.autograd.grad(network(one).sum(), network.vector)
+    torch.testing.assert_close(network.vector.grad, expected)
+    for moved in (copy.deepcopy(first), first):
+        network = moved._network.double()
+        network.vector.data.mul_(2)
+        with torch.no_grad():
+            inputs = torch.randn(6, 3).double()
+            torch.testing.assert_close(moved.forward(inputs, keep=False), network(inputs))
+
+
+def test_an_update_stays_on_its_device() -> None:
+    """On torch's device without numbers, where mixing devices and asking for a number are errors."""
+    module = RRDModule(Box(-1, 1, (5,)), Box(-1, 1, (2,))).to("meta")
+    step = {
+        keys.OBSERVATION: torch.empty(8, 5),
+        keys.NEXT_OBSERVATION: torch.empty(8, 5),
+        keys.ACTION: torch.empty(8, 2),
+    }
+    facts = {
+        keys.EPISODE_RETURN: torch.empty(2),
+        keys.EPISODE_LENGTH: torch.empty(2, dtype=torch.int64),
+        keys.WITH_REPLACEMENT: torch.empty(2, dtype=torch.bool),
+    }
+    subsequences = {key: value.unflatten(0, (2, 4)) for key, value in step.items()}
+    batch = TensorDict(
+        {
+            keys.TRANSITIONS: TensorDict({**step, keys.TERMINATED: torch.empty(8, dtype=torch.bool)}, [8]),
+            keys.SUBSEQUENCES: TensorDict({**subsequences, **facts}, [2]),
+        },
+        [],
+    ).to("meta")
+    metrics = module.learn(batch)()
+    assert {value.device.type for value in metrics.values()} == {"meta"}
+    assert all(each.grad.device.type == "meta" for each in module.parameters() if each.requires_grad)
+
+
+def test_products_are_of_float32_or_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert product_error("highest") < 1e-6
+    error = product_error("medium")
+    line = choose_products("auto")
+    assert f"{error:.1e}" in line
+    assert (products._large == "medium") == (error <= 1e-6)
+    # As on a processor that rounds to bfloat16.
+    monkeypatch.setattr(products, "product_error", lambda _: 3e-3)
+    assert "torch's own choice" in choose_products("auto")
+    assert products._large == "highest"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_large_products_go_the_chosen_way_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_large", "medium")
+    seen = {}
+
+    def product(*factors: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        seen[factors[-1].shape[-1]] = torch.get_float32_matmul_precision()
+        return out
+
+    for width in (256, 12):
+        products.multiply(product, torch.empty(256, 256), torch.empty(256, width), out=torch.empty(1))
+    assert seen == {256: "medium", 12: "highest"}
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
@@ -25,6 +25,7 @@ from rrd_lightning.distributed import average_gradients
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.networks.products import MatmulPrecision, choose_products
+from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
@@ -123,7 +124,7 @@ class RRDModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group per part, so that global_step is the number of updates."""
-        return Adam(self._parameter_groups(), fused=True)
+        return LeanAdam(self._parameter_groups())
 
     def on_train_start(self) -> None:
         """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tensordict import TensorDict
 from rrd_lightning import ParameterError, RRDModule, keys
 from rrd_lightning.networks import MLP, Scratch, Tape, products
 from rrd_lightning.networks.products import choose_products, product_error
+from rrd_lightning.optimizer import LeanAdam
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +148,25 @@ def test_large_products_go_the_chosen_way_and_nothing_else_does(monkeypatch: pyt
         products.multiply(product, torch.empty(256, 256), torch.empty(256, width), out=torch.empty(1))
     assert seen == {256: "medium", 12: "highest"}
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "betas": (0.5, 0.9)}, {"amsgrad": True}])
+def test_lean_adam_is_adam(options: dict) -> None:
+    """To the last bit, also from a state in the middle, and with a parameter that has no gradient."""
+    torch.manual_seed(0)
+    first = [torch.nn.Parameter(torch.randn(20)) for _ in range(3)]
+    second = [torch.nn.Parameter(each.detach().clone()) for each in first]
+    optimizers = [
+        kind([{"params": parameters[:2], "lr": 0.1, **options}, {"params": parameters[2:], "lr": 0.01}])
+        for kind, parameters in ((LeanAdam, first), (partial(torch.optim.Adam, fused=True), second))
+    ]
+    for step in range(6):
+        if step == 3:
+            optimizers[0].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+        for mine, own in zip(first[step % 2 :], second[step % 2 :], strict=True):
+            mine.grad = torch.randn(20)
+            own.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        assert all(torch.equal(mine, own) for mine, own in zip(first, second, strict=True))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tensordict import TensorDict
+from torch.utils._pytree import tree_flatten
 
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.envs import Rollout
@@ -111,6 +114,42 @@ def test_rollout_puts_whole_episodes_together(vectorization: str) -> None:
         steps = (episode[keys.ACTION][:, 0] * 100).round()
         torch.testing.assert_close(steps, steps[0] + torch.arange(length))
         assert keys.SUCCESS not in episode
+
+
+@pytest.mark.parametrize("id", ["Counter-v0", "Bounded-v0", "Pixels-v0", "CartPole-v1"])
+def test_environments_in_turn_give_what_those_of_gymnasium_give(id: str) -> None:
+    env = Environment(id)
+    ours = env.make_vector(3)
+    theirs = SyncVectorEnv([env.make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours.action_space.seed(0)
+    assert_same(ours.reset(seed=1), theirs.reset(seed=1))
+    ended = 0
+    for _ in range(40):
+        action = ours.action_space.sample()
+        *results, info = ours.step(action)
+        *expected, expected_info = theirs.step(action)
+        assert_same(results, expected)
+        done = expected[2] | expected[3]
+        if not done.all():
+            assert_same(info["true_reward"][~done], expected_info["true_reward"][~done])
+        if done.any():
+            ended += 1
+            for key in ("final_obs", "_final_obs"):
+                assert_same(list(info[key]), list(expected_info[key]))
+            assert_same(info["final_info"], expected_info["final_info"])
+    assert ended or id == "Bounded-v0"
+    ours.close()
+    theirs.close()
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Of one structure, and with the same types and bits."""
+    leaves, structure = tree_flatten(actual)
+    expected_leaves, expected_structure = tree_flatten(expected)
+    assert structure == expected_structure
+    for one, other in zip(leaves, expected_leaves, strict=True):
+        assert type(one) is type(other)
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def failing_rollout(way: str, num_envs: int, timeout: float = 60.0) -> Rollout:

@@ -10,14 +10,13 @@ from importlib import import_module
 from typing import Any, Literal
 
 import gymnasium
-import numpy as np
-from gymnasium import Env, Space, spaces
+from gymnasium import Env, Space
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import TransformAction, TransformObservation
+from gymnasium.vector import VectorEnv
 
 from rrd_lightning.envs import libero
 from rrd_lightning.envs.episodic import EpisodicFeedback
+from rrd_lightning.envs.in_turn import InTurn
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 
@@ -62,7 +61,7 @@ class Environment:
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        return EpisodicFeedback(_single_precision(_unit_actions(env)))
+        return EpisodicFeedback(env)
 
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
@@ -75,7 +74,7 @@ class Environment:
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)
-        return SyncVectorEnv([self.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        return InTurn([self.make] * num_envs)
 
     def _make_in_worker(self) -> Env[Any, Any]:
         # The run's own process decides what an interrupt at the keyboard means. It makes one, too.
@@ -101,32 +100,6 @@ class Environment:
     def action_space(self) -> Space[Any]:
         """Of one environment."""
         return self._spaces[1]
-
-
-def _unit_actions(env: Env[Any, Any]) -> Env[Any, Any]:
-    """Let bounded continuous actions be float32 in [-1, 1], scaled to the environment's bounds."""
-    space = env.action_space
-    if not (isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)):
-        return env
-    unit = spaces.Box(-1.0, 1.0, space.shape, np.float32)
-    # In this form bounds of [-1, 1] leave an action as it is, to the last bit.
-    middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
-
-    def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        scaled: np.ndarray[Any, Any] = np.clip(middle + half * action, space.low, space.high)
-        return scaled.astype(space.dtype)
-
-    return TransformAction(env, scale, unit)
-
-
-def _single_precision(env: Env[Any, Any]) -> Env[Any, Any]:
-    """Let float64 observations become float32, the precision of the networks."""
-    space = env.observation_space
-    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
-        return env
-    # Gymnasium's DtypeObservation warns of the cast of the bounds.
-    single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    return TransformObservation(env, lambda observation: observation.astype(np.float32), single)
 
 
 def _find_spec(id: str) -> EnvSpec:

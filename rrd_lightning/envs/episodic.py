@@ -1,17 +1,21 @@
-"""The episodic-reward wrapper."""
+"""The wrapper of every environment: single precision in and out, and the reward withheld."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gymnasium import Env, Wrapper
+from gymnasium import Env, Space, Wrapper, spaces
 
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
 INITIAL_STATE = "initial_state"
 ANYWHERE = "[null, null]"  # an `episode_start` that says nothing
+
+Convert = Callable[[Any], Any]
+Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
 class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
@@ -20,10 +24,20 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     The environment's own reward of each step is in ``info["true_reward"]``, for evaluation. Of the
     environment's other information only success passes, as ``info["success"]``: the rest would be
     gathered at each step for nobody. An environment that rewards the last step alone is unchanged.
+
+    Bounded continuous actions are float32 in [-1, 1] and scaled to the environment's bounds, float64
+    observations become float32, the precision of the networks. Wrappers of their own would take a
+    tenth of the time of a fast simulator.
+
+    Attributes:
+        to_native: scales an action to the environment's bounds.
+        to_single: gives an observation of the environment its precision.
     """
 
     def __init__(self, env: Env[Any, Any]) -> None:
         super().__init__(env)
+        self.action_space, self.to_native = unit_actions(env.action_space)
+        self.observation_space, self.to_single = _single_precision(env.observation_space)
         self._return = 0.0
         self.episode_start = ANYWHERE
         self.past: tuple[str, list[Any]] = (ANYWHERE, [])
@@ -39,7 +53,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         observation, info = self.env.reset(seed=seed, options=options)
         chosen = {name: info[name] for name in (INITIAL_STATE,) if name in info}
         self.episode_start = json.dumps([start, chosen or None], default=_plain)
-        return observation, {}
+        return self.to_single(observation), {}
 
     def relive(self) -> tuple[Any, list[float]]:
         """Bring the environment to where `past`, an `episode_start` and the actions since, had led.
@@ -64,16 +78,51 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
             rewards.append(info[TRUE_REWARD])
         return observation, rewards
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Take a step; the reward is zero unless it is the episode's last."""
+        observation, *rest = self.step_native(self.to_native(action))
+        return self.to_single(observation), *rest
+
+    def step_native(self, action: Any) -> Step:
+        """Take a step by an action within the environment's bounds, to an observation as it gives it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._return += float(reward)
+        true_reward = float(reward)
+        self._return += true_reward
         feedback = self._return if terminated or truncated else 0.0
-        passed: dict[str, Any] = {TRUE_REWARD: float(reward)}
+        passed: dict[str, Any] = {TRUE_REWARD: true_reward}
         for key in SUCCESS_KEYS:
             if key in info:
                 passed["success"] = bool(info[key])
         return observation, feedback, terminated, truncated, passed
+
+
+def unit_actions(space: Space[Any]) -> tuple[Space[Any], Convert]:
+    """Return the space of actions in [-1, 1], and what scales them; what is not bounded stays."""
+    if not (isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)):
+        return space, _as_it_is
+    low, high, dtype = space.low, space.high, space.dtype
+    # In this form bounds of [-1, 1] leave an action as it is, to the last bit.
+    middle, half = (high + low) / 2, (high - low) / 2
+
+    def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        # np.clip takes longer.
+        scaled: np.ndarray[Any, Any] = np.minimum(np.maximum(middle + half * action, low), high)
+        return scaled.astype(dtype, copy=False)
+
+    return spaces.Box(-1.0, 1.0, space.shape, np.float32), scale
+
+
+def _single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
+    """Return the space of observations in float32, where they are float64, and what casts them."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
+        return space, _as_it_is
+    # Gymnasium's DtypeObservation warns of the cast of the bounds.
+    single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    return single, lambda observation: observation.astype(np.float32)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _plain(value: Any) -> Any:

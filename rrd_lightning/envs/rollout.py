@@ -52,8 +52,8 @@ class PartialEpisode:
         episode = TensorDict(
             {
                 keys.OBSERVATION: _stack(self.observations),
-                keys.ACTION: torch.from_numpy(np.stack(self.actions)),
-                keys.REWARD: torch.tensor(self.true_rewards, dtype=torch.float32),
+                keys.ACTION: _stack(self.actions),
+                keys.REWARD: torch.from_numpy(np.array(self.true_rewards, np.float32)),
                 keys.EPISODE_RETURN: torch.tensor(episode_return, dtype=torch.float32),
                 keys.TERMINATED: torch.tensor(terminated),
             },
@@ -100,18 +100,19 @@ class Rollout:
             The episodes that this step ended.
         """
         self._observation, feedback, terminated, truncated, info = self.envs.step(action)
-        done = terminated | truncated
-        dropped = info.get(DROPPED, np.zeros_like(done))
-        self.dropped += int(dropped.sum())
+        done = (terminated | truncated).tolist()
+        true_rewards = info[TRUE_REWARD].tolist() if TRUE_REWARD in info else []
+        dropped = np.flatnonzero(info[DROPPED]).tolist() if DROPPED in info else []
+        self.dropped += len(dropped)
         finished = []
         for env, partial in enumerate(self._partial):
-            if dropped[env]:
+            if env in dropped:
                 self._partial[env] = PartialEpisode(_row(self._observation, env))
                 continue
             partial.actions.append(action[env])
             if not done[env]:
                 partial.observations.append(_row(self._observation, env))
-                partial.true_rewards.append(info[TRUE_REWARD][env])
+                partial.true_rewards.append(true_rewards[env])
                 continue
             final = info["final_info"]
             partial.observations.append(info["final_obs"][env])
@@ -168,11 +169,11 @@ def _row(observation: Observation, env: int) -> Observation:
     return observation[env]
 
 
-def _stack(observations: list[Observation]) -> Tensor | TensorDict:
-    if isinstance(observations[0], dict):
-        parts = {key: _stack([each[key] for each in observations]) for key in observations[0]}
-        return TensorDict(parts, [len(observations)])
-    return torch.from_numpy(np.stack(observations))
+def _stack(rows: list[Any]) -> Tensor | TensorDict:
+    if isinstance(rows[0], dict):
+        parts = {key: _stack([each[key] for each in rows]) for key in rows[0]}
+        return TensorDict(parts, [len(rows)])
+    return torch.from_numpy(np.array(rows))  # much faster than np.stack
 
 
 def _to_tensor(observation: Observation) -> Tensor | TensorDict:

@@ -23,7 +23,7 @@ class LeanAdam(Adam):
         super().__init__(groups, fused=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step with all parameters that have a gradient."""
         if any(group["amsgrad"] for group in self.param_groups):
             return super().step(closure)

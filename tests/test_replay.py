@@ -357,3 +357,32 @@ def make_subsequence() -> TensorDict:
     replay = make_replay()
     replay.add_episode(make_episode(2, 4))
     return replay.sample()[keys.SUBSEQUENCES]
+
+
+@pytest.mark.parametrize("storage", ["memory", "memmap"])
+@pytest.mark.parametrize("size", [3, 4])
+def test_images_come_back_as_they_were(storage: str, size: int) -> None:
+    """In words of eight bytes where they fill them, and one by one where not; round the ring's end too."""
+    sampler = PairedSampler(16, 8, 4, True, torch.Generator().manual_seed(0))
+    replay = EpisodeReplay(30, sampler, storage)
+    frames = torch.randint(256, (100, 3, size, size), dtype=torch.uint8)
+    for number in range(9):
+        start = 11 * number
+        replay.add_episode(
+            TensorDict(
+                {
+                    keys.OBSERVATION: TensorDict({"image": frames[start : start + 11]}, [11]),
+                    keys.ACTION: torch.arange(start, start + 10)[:, None].float(),
+                    keys.REWARD: torch.zeros(10),
+                    keys.EPISODE_RETURN: torch.tensor(0.0),
+                    keys.TERMINATED: torch.tensor(False),
+                }
+            )
+        )
+    for _ in range(20):
+        batch = replay.sample()
+        for part in (batch[keys.TRANSITIONS], batch[keys.SUBSEQUENCES]):
+            position = part[keys.ACTION][..., 0].long()
+            assert position.min() >= 60
+            assert torch.equal(part[keys.OBSERVATION]["image"], frames[position])
+            assert torch.equal(part[keys.NEXT_OBSERVATION]["image"], frames[position + 1])

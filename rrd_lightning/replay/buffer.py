@@ -206,31 +206,17 @@ class EpisodeReplay(TensorDictReplayBuffer):
         index, draws = self._paired_sampler.sample(self.storage)
         transitions, subsequences = draws["transitions"], draws["subsequences"]
         steps = self._read(index)
-        count = len(transitions.step)
-        shape = subsequences.step.shape
-        return TensorDict(
-            {
-                **{key: value for key, value in draws.items() if key not in OWN_DRAWS},
-                keys.TRANSITIONS: TensorDict(
-                    {
-                        **{key: value[:count] for key, value in steps.items()},
-                        **self._facts(transitions.episode),
-                        **self._flags(transitions),
-                        keys.REWARD: self._stored.get(keys.REWARD).index_select(0, index[:count]),
-                    },
-                    [count],
-                ),
-                keys.SUBSEQUENCES: TensorDict(
-                    {
-                        **{key: _unflatten(value[count:], shape) for key, value in steps.items()},
-                        **self._facts(subsequences.episode[:, 0]),
-                        keys.WITH_REPLACEMENT: draws["with_replacement"],
-                    },
-                    [shape[0]],
-                ),
-            },
-            [],
-        )
+        count, shape = len(transitions.step), subsequences.step.shape
+        first = {key: value[:count] for key, value in steps.items()}
+        first[keys.REWARD] = self._stored.get(keys.REWARD).index_select(0, index[:count])
+        first.update(self._facts(transitions.episode), **self._flags(transitions))
+        second = {key: _unflatten(value[count:], shape) for key, value in steps.items()}
+        second.update(self._facts(subsequences.episode[:, 0]))
+        second[keys.WITH_REPLACEMENT] = draws["with_replacement"]
+        batch = {key: value for key, value in draws.items() if key not in OWN_DRAWS}
+        batch[keys.TRANSITIONS] = _tensordict(first, transitions.step.shape)
+        batch[keys.SUBSEQUENCES] = _tensordict(second, shape[:1])
+        return _tensordict(batch, torch.Size([]))
 
     def _read(self, index: Tensor) -> dict[str, Nested]:
         """Gather the step at each ring position; the next observation lies one record further."""
@@ -242,17 +228,19 @@ class EpisodeReplay(TensorDictReplayBuffer):
             keys.ACTION: _select(self._stored.get(keys.ACTION), index),
         }
 
-    def _facts(self, episode: Tensor) -> dict[str, Tensor]:
+    def _facts(self, episode: Tensor) -> dict[str, Nested]:
+        live, rows = self.episodes.live, episode.numpy()
         return {
-            keys.EPISODE_RETURN: self.episodes["episode_return"][episode],
-            keys.EPISODE_LENGTH: self.episodes["length"][episode],
+            keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"][rows]),
+            keys.EPISODE_LENGTH: torch.from_numpy(live["length"][rows]),
         }
 
-    def _flags(self, transitions: Draw) -> dict[str, Tensor]:
-        done = transitions.step == self.episodes["length"][transitions.episode] - 1
+    def _flags(self, transitions: Draw) -> dict[str, Nested]:
+        live, rows = self.episodes.live, transitions.episode.numpy()
+        done = transitions.step.numpy() == live["length"][rows] - 1
         return {
-            keys.DONE: done,
-            keys.TERMINATED: done & self.episodes["terminated"][transitions.episode],
+            keys.DONE: torch.from_numpy(done),
+            keys.TERMINATED: torch.from_numpy(done & live["terminated"][rows]),
         }
 
     def _check(self, episode: TensorDictBase) -> int:
@@ -279,9 +267,18 @@ class EpisodeReplay(TensorDictReplayBuffer):
 
 
 def _select(stored: Nested, index: Tensor) -> Nested:
-    if isinstance(stored, Tensor):
+    if not isinstance(stored, Tensor):
+        return _tensordict({key: _select(value, index) for key, value in stored.items()}, index.shape)
+    if stored.dtype != torch.uint8 or stored[0].numel() % 8:
         return stored.index_select(0, index)
-    return TensorDict({key: _select(value, index) for key, value in stored.items()}, [len(index)])
+    # Images, in words of eight bytes. For each row of more than 32,768 numbers torch wakes its threads.
+    words = stored.flatten(1).view(torch.int64).index_select(0, index)
+    return words.view(torch.uint8).view(len(index), *stored.shape[1:])
+
+
+def _tensordict(parts: dict[str, Nested], shape: torch.Size) -> TensorDict:
+    """Make a TensorDict of parts that fit, without the check of each, which takes as long as the draw."""
+    return TensorDict._new_unsafe(parts, shape)
 
 
 def _unflatten(flat: Nested, shape: torch.Size) -> Nested:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
@@ -77,11 +79,15 @@ class PairedSampler(Sampler):
         episodes = self.episodes()
         steps, with_replacement = self.steps(episodes)
         subsequences = Draw(episodes[:, None].expand(steps.shape), steps)
-        start = self.table["start"]
-        index = torch.cat(
-            [start[draw.episode].add_(draw.step).flatten() for draw in (transitions, subsequences)]
+        start = self.table.live["start"]
+        index = np.concatenate(
+            [
+                start[draw.episode.numpy()].ravel() + draw.step.numpy().ravel()
+                for draw in (transitions, subsequences)
+            ]
         )
-        return index.remainder_(storage.max_size), {
+        index %= storage.max_size
+        return torch.from_numpy(index), {
             "transitions": transitions,
             "subsequences": subsequences,
             "with_replacement": with_replacement,
@@ -89,16 +95,18 @@ class PairedSampler(Sampler):
 
     def transitions(self) -> Draw:
         """Draw `batch_size` transitions, uniform over all that are stored."""
-        return self._locate(self._uniform(self.batch_size))
+        transition = self._uniform(self.batch_size)
+        episode = self._episode(transition)
+        return Draw(torch.from_numpy(episode), torch.from_numpy(transition - self.table.live["begin"][episode]))
 
     def episodes(self) -> Tensor:
         """Draw the rows ``[num_subsequences]`` of the episodes that give a subsequence each."""
         wanted = self.num_subsequences
         if len(self.table) < wanted:
-            return self._locate(self._uniform(wanted)).episode
+            return torch.from_numpy(self._episode(self._uniform(wanted)))
         # Dropping repeats from proportional draws leaves proportional draws among the rest.
-        drawn = self._locate(self._uniform(2 * wanted)).episode
-        distinct = torch.tensor(list(dict.fromkeys(drawn.tolist())))[:wanted]
+        drawn = self._episode(self._uniform(2 * wanted)).tolist()
+        distinct = torch.from_numpy(np.array(list(dict.fromkeys(drawn))[:wanted]))
         if len(distinct) < wanted:
             weights = self.table["length"].double()
             weights[distinct] = 0
@@ -113,29 +121,28 @@ class PairedSampler(Sampler):
             The steps ``[num_subsequences, rrd_sample_size]``, and whether each subsequence was
             drawn with replacement ``[num_subsequences]``.
         """
-        length = self.table["length"][episodes][:, None]
-        size = self.rrd_sample_size
-        uniform = torch.rand(len(episodes), size, dtype=torch.float64, generator=self.generator)
-        steps = uniform.mul_(length).long()
+        length, size = self.table.live["length"][episodes.numpy()], self.rrd_sample_size
         if self.rrd_replacement:
-            return steps, torch.ones(len(episodes), dtype=torch.bool)
-        # The steps with the smallest of one random key each are a draw without replacement.
-        longest = max(int(length.max()), size)
-        key = torch.rand(len(episodes), longest, dtype=torch.float64, generator=self.generator)
-        key.masked_fill_(torch.arange(longest) >= length, 2.0)
-        short = length < size
-        distinct = key.topk(size, largest=False, sorted=False).indices
-        return torch.where(short, steps, distinct), short[:, 0]
+            uniform = torch.rand(len(length), size, dtype=torch.float64, generator=self.generator)
+            steps = (uniform.numpy() * length[:, None]).astype(np.int64)
+            return torch.from_numpy(steps), torch.ones(len(length), dtype=torch.bool)
+        rows = [
+            torch.randperm(each, generator=self.generator)[:size]
+            if each >= size
+            else torch.randint(each, (size,), generator=self.generator)
+            for each in length.tolist()
+        ]
+        return torch.stack(rows), torch.from_numpy(length < size)
 
-    def _uniform(self, count: int) -> Tensor:
-        return torch.randint(self.table.transitions, (count,), generator=self.generator)
+    def _uniform(self, count: int) -> NDArray[np.int64]:
+        """Draw stored transitions, each as the number of those that were ever stored before it."""
+        first, stored = self.table.left, self.table.transitions
+        return torch.randint(first, first + stored, (count,), generator=self.generator).numpy()
 
-    def _locate(self, transition: Tensor) -> Draw:
-        """Find the episode and step of each transition, counted from the oldest stored one."""
-        end, length = self.table["end"], self.table["length"]
-        count = transition.add_(end[0] - length[0])
-        episode = torch.searchsorted(end, count, right=True)
-        return Draw(episode, count.sub_(end[episode]).add_(length[episode]))
+    def _episode(self, transition: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Find the row of the episode that each transition belongs to."""
+        # NumPy searches in this thread. torch would wake others, which takes longer than all the rest.
+        return self.table.live["begin"].searchsorted(transition, side="right") - 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generator."""

@@ -1,0 +1,106 @@
+"""Time of a paired batch, beside the bare gather of its bytes, and the memory of a stored step.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.sampling
+
+Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have three channels, batch 32, rrd
+32 / 32, in a ring of 2000 frames. The bare gather is one index_select of each observation and each next
+observation out of the ring, by the indices of a batch. Rounds of everything take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+
+import torch
+from tensordict import TensorDict
+
+from rrd_lightning import keys
+from rrd_lightning.replay import EpisodeReplay, PairedSampler
+
+ROUNDS = 15
+
+
+def make_replay(observation, actions: int, transitions: int, length: int, sizes: tuple, replacement: bool):
+    """A full replay of episodes of one length."""
+    sampler = PairedSampler(*sizes, replacement, torch.Generator().manual_seed(0))
+    replay = EpisodeReplay(transitions, sampler)
+    for _ in range(transitions // length):
+        replay.add_episode(
+            TensorDict(
+                {
+                    keys.OBSERVATION: observation(length + 1),
+                    keys.ACTION: torch.rand(length, actions),
+                    keys.REWARD: torch.rand(length),
+                    keys.EPISODE_RETURN: torch.rand(()),
+                    keys.TERMINATED: torch.tensor(False),
+                }
+            )
+        )
+    return replay
+
+
+def bare_gather(replay: EpisodeReplay):
+    """The bytes of a batch's observations, and nothing else."""
+    stored = replay.storage[:].get(keys.OBSERVATION)
+    index, _ = replay.sampler.sample(replay.storage)
+    both = torch.cat([index, (index + 1) % len(stored)])
+    return lambda: stored.index_select(0, both)
+
+
+def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:
+    """Of one call each, in rounds that take turns."""
+    timed: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                work()
+            timed[name].append(1e6 * (time.perf_counter() - start) / repeats)
+    return timed
+
+
+def show(values: list[float], digits: int = 0) -> str:
+    """Median, and the range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main() -> None:
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    torch.manual_seed(0)
+    print("| vectors, transitions in episodes of T | microseconds a batch: median (min to max) |\n|---|---|")
+    replays = {}
+    for transitions, length in ((10_000, 1000), (1_000_000, 1000), (1_000_000, 20)):
+        for replacement in (True, False):
+            name = f"{transitions:,}, T = {length}, with{'' if replacement else 'out'} replacement"
+            replays[name] = make_replay(
+                lambda count: torch.randn(count, 17), 6, transitions, length, (256, 256, 64), replacement
+            )
+    timed = microseconds({name: replay.sample for name, replay in replays.items()}, 50)
+    for name, values in timed.items():
+        print(f"| {name} | {show(values)} |")
+    replay = replays["1,000,000, T = 1000, with replacement"]
+    stored = sum(part.untyped_storage().nbytes() for part in replay.storage[:].values())
+    one_step = 4 * (17 + 6) + 4 + 1  # observation, action, true reward, the flag of a termination
+    print(
+        f"\nMemory: {stored / 1e6:.1f} bytes per step of capacity, {stored / 1e6 / one_step:.3f} x {one_step}\n"
+    )
+    replays.clear()
+
+    print("| images | microseconds a batch | bare gather | ratio: median (min to max) |\n|---|---|---|---|")
+    for size in (84, 128, 256):
+
+        def observe(count: int, size: int = size) -> torch.Tensor:
+            return torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+
+        replay = make_replay(observe, 7, 2000, 100, (32, 32, 32), True)
+        timed = microseconds({"sample": replay.sample, "bare": bare_gather(replay)}, 10)
+        ratios = [ours / bare for ours, bare in zip(timed["sample"], timed["bare"], strict=True)]
+        print(f"| {size} | {show(timed['sample'])} | {show(timed['bare'])} | {show(ratios, 2)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -275,3 +276,19 @@ def test_yardsticks_train_the_agent(yardstick: type) -> None:
     trainer, module, _ = run(module={"decomposition": yardstick}, evaluate={})
     assert trainer.global_step == 40
     assert not list(module.decomposition.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.*bfloat16.*:UserWarning")
+@pytest.mark.parametrize("env_id", ["Follow-v0", "Pixels-v0"])
+def test_bfloat16_where_autograd_works_and_float32_where_hands_do(env_id: str) -> None:
+    trainer, module, _ = run(env_id, collect={"total_env_steps": 140}, precision="bf16-mixed")
+    assert trainer.global_step == 8
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in module.parameters())
+    assert all(value.isfinite() for name, value in trainer.callback_metrics.items() if name.startswith("loss/"))
+
+
+def test_scaled_gradients_are_refused() -> None:
+    module = make_module(Environment("Follow-v0"))
+    module.trainer = SimpleNamespace(precision="16-mixed")
+    with pytest.raises(ParameterError, match=r"trainer.precision='16-mixed': .*use bf16-mixed"):
+        module.setup("fit")

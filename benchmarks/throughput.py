@@ -23,13 +23,28 @@ import time
 WARMUP = 2000
 
 
-def ours(updates: int, options: list[str]) -> float:
-    """Seconds that `rrd fit` takes for the updates, from the command line's own entry."""
+def ours(updates: int, options: list[str]) -> tuple[float, float]:
+    """Seconds of `rrd fit` from the first update to the last, and those of the updates themselves."""
     from lightning.pytorch import Callback
 
-    from rrd_lightning import cli
+    from rrd_lightning import RRDModule, cli
+    from rrd_lightning.agents import SAC
+    from rrd_lightning.optimizer import LeanAdam
 
     clock: dict[str, float] = {}
+    inside = []
+
+    def timed(method):
+        def call(*arguments, **options):
+            start = time.perf_counter()
+            result = method(*arguments, **options)
+            inside.append(time.perf_counter() - start)
+            return result
+
+        return call
+
+    for owner, name in ((RRDModule, "learn"), (LeanAdam, "step"), (SAC, "update_targets")):
+        setattr(owner, name, timed(getattr(owner, name)))
 
     class Clock(Callback):
         def on_train_batch_start(self, trainer, *_):
@@ -50,10 +65,10 @@ def ours(updates: int, options: list[str]) -> float:
     }
     given = [f"{name}={value}" for name, value in arguments.items()]
     cli.main(["fit", "--config", "paper", *given, *options])
-    return clock["end"] - clock["start"]
+    return clock["end"] - clock["start"], sum(inside)
 
 
-def peer(updates: int, options: list[str]) -> float:
+def peer(updates: int, options: list[str]) -> tuple[float, float]:
     """Seconds that stable-baselines3's SAC takes for the updates."""
     import gymnasium
     from stable_baselines3 import SAC
@@ -77,11 +92,12 @@ def peer(updates: int, options: list[str]) -> float:
         device="cpu",
     )
     agent.learn(WARMUP + updates, callback=clock)
-    return time.perf_counter() - clock.start
+    seconds = time.perf_counter() - clock.start
+    return seconds, seconds
 
 
-def measure(which: str, updates: int, options: list[str]) -> float:
-    """Updates per second of one run in a new process."""
+def measure(which: str, updates: int, options: list[str]) -> tuple[float, float]:
+    """Updates per second of one run in a new process, and the share of time that is not in updates."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.throughput", "--one", which, "--updates", str(updates)]
         result = subprocess.run(
@@ -93,7 +109,8 @@ def measure(which: str, updates: int, options: list[str]) -> float:
         )
     if result.returncode:
         sys.exit(result.stderr)
-    return updates / float(result.stdout.rsplit("seconds ", 1)[1])
+    seconds, inside = map(float, result.stdout.rsplit("seconds ", 1)[1].split())
+    return updates / seconds, 1 - inside / seconds
 
 
 def main() -> None:
@@ -103,15 +120,18 @@ def main() -> None:
     parser.add_argument("--one", choices=["ours", "peer"], help="measure once, in this process")
     arguments, options = parser.parse_known_args()
     if arguments.one:
-        seconds = {"ours": ours, "peer": peer}[arguments.one](arguments.updates, options)
-        print(f"\nseconds {seconds}")
+        print("\nseconds", *{"ours": ours, "peer": peer}[arguments.one](arguments.updates, options))
         return
     import torch
 
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    outside = []
     for _ in range(arguments.runs):
         for which, measured in rates.items():
-            measured.append(measure(which, arguments.updates, options if which == "ours" else []))
+            rate, share = measure(which, arguments.updates, options if which == "ours" else [])
+            measured.append(rate)
+            if which == "ours":
+                outside.append(100 * share)
     ratios = [ours / peer for ours, peer in zip(rates["ours"], rates["peer"], strict=True)]
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{arguments.updates} updates, one per environment step, {arguments.runs} runs in turn\n")
@@ -119,6 +139,8 @@ def main() -> None:
     for name, which in (("rrd fit, with reward model", "ours"), ("stable-baselines3 SAC", "peer")):
         low, middle, high = min(rates[which]), statistics.median(rates[which]), max(rates[which])
         print(f"| {name} | {middle:.1f} ({low:.1f} to {high:.1f}) |")
+    low, middle, high = min(outside), statistics.median(outside), max(outside)
+    print(f"| of ours, percent of the time that is not in updates | {middle:.1f} ({low:.1f} to {high:.1f}) |")
     print(f"| ratio, pair by pair | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
 
 

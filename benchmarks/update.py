@@ -25,7 +25,6 @@ from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrd_lightning import RRDModule, keys
-from rrd_lightning.networks.products import choose_products, product_error
 
 ROUNDS = 15
 EXACT = 1e-6
@@ -119,6 +118,15 @@ def at(precision: str, work):
     return precise
 
 
+def product_error(precision: str) -> float:
+    """The relative error of products of 256 x 256 matrices, one by one and in pairs."""
+    left, right = torch.randn(2, 2, 256, 256)
+    found = []
+    at(precision, lambda: found.extend([left[0] @ right[0], left @ right]))()
+    exact = [left[0].double() @ right[0].double(), left.double() @ right.double()]
+    return max(float((each - true).norm() / true.norm()) for each, true in zip(found, exact, strict=True))
+
+
 def seconds(work, repeats: int) -> float:
     """Of one call, in the mean of several."""
     start = time.perf_counter()
@@ -131,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", action="store_true", help="images instead of vectors")
     arguments = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}. {choose_products('auto')}\n")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n")
     made = (
         {f"images {size}": image_module(size) for size in (84, 128, 256)}
         if arguments.images
@@ -157,10 +165,11 @@ def main() -> None:
         for name, (work, _) in rates.items():
             timed[name].append(seconds(work, 2))
 
-    print("| products | GFLOP/s: median (max) |\n|---|---|")
+    print("| products | error | GFLOP/s: median (max) |\n|---|---|---|")
     for name, (_, count) in rates.items():
         median, fastest = statistics.median(timed[name]), min(timed[name])
-        print(f"| {name[0]}, {name[1]!r} | {count / median / 1e9:.0f} ({count / fastest / 1e9:.0f}) |")
+        rates_seen = f"{count / median / 1e9:.0f} ({count / fastest / 1e9:.0f})"
+        print(f"| {name[0]}, {name[1]!r} | {product_error(name[1]):.1e} | {rates_seen} |")
     print("\n| update | MFLOP | ms: median (min to max) | floor, ms | ratio: median (min to max) |")
     print("|---|---|---|---|---|")
     for name in updates:

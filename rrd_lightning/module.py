@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from gymnasium import Space
@@ -24,7 +24,6 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.networks.products import MatmulPrecision, choose_products
 from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
@@ -48,8 +47,8 @@ class RRDModule(LightningModule):
         decomposition: makes the decomposition from the two spaces, likewise.
         train_policy: train the agent too; otherwise the reward model alone.
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
-        matmul_precision: of float32 products on a CPU. ``"auto"`` takes oneDNN for large ones where
-            their error is that of float32; else what `torch.set_float32_matmul_precision` takes.
+        matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
+            TF32 on a GPU; left alone by default.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
@@ -67,7 +66,7 @@ class RRDModule(LightningModule):
         decomposition: DecompositionFactory = RRD,
         train_policy: bool = True,
         gradient_clip: dict[str, float] | None = None,
-        matmul_precision: MatmulPrecision = "auto",
+        matmul_precision: Literal["highest", "high", "medium"] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -107,7 +106,8 @@ class RRDModule(LightningModule):
                 "scales gradients, which are partly worked out by hand: use bf16-mixed",
             )
         if stage == "fit":
-            rank_zero_info(choose_products(self.matmul_precision))
+            if self.matmul_precision:
+                torch.set_float32_matmul_precision(self.matmul_precision)
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()

@@ -292,3 +292,11 @@ def test_scaled_gradients_are_refused() -> None:
     module.trainer = SimpleNamespace(precision="16-mixed")
     with pytest.raises(ParameterError, match=r"trainer.precision='16-mixed': .*use bf16-mixed"):
         module.setup("fit")
+
+
+def test_matmul_precision_is_torch_s_where_it_is_given() -> None:
+    run(collect={"total_env_steps": 120}, module={"matmul_precision": "high"})
+    assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+    run(collect={"total_env_steps": 120})
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -1,9 +1,8 @@
-"""Perceptrons, their gradient by hand, and the way of their products."""
+"""Perceptrons, their gradient by hand, and the optimizer's step."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -14,15 +13,8 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, RRDModule, keys
-from rrd_lightning.networks import MLP, Scratch, Tape, products
-from rrd_lightning.networks.products import choose_products, product_error
+from rrd_lightning.networks import MLP, Scratch, Tape
 from rrd_lightning.optimizer import LeanAdam
-
-
-@pytest.fixture(autouse=True)
-def torch_s_own_choice() -> Iterator[None]:
-    yield
-    choose_products("highest")
 
 
 def test_a_perceptron_by_hand() -> None:
@@ -121,33 +113,6 @@ def test_an_update_stays_on_its_device() -> None:
     metrics = module.learn(batch)()
     assert {value.device.type for value in metrics.values()} == {"meta"}
     assert all(each.grad.device.type == "meta" for each in module.parameters() if each.requires_grad)
-
-
-def test_products_are_of_float32_or_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert product_error("highest") < 1e-6
-    error = product_error("medium")
-    line = choose_products("auto")
-    assert f"{error:.1e}" in line
-    assert (products._large == "medium") == (error <= 1e-6)
-    # As on a processor that rounds to bfloat16.
-    monkeypatch.setattr(products, "product_error", lambda _: 3e-3)
-    assert "torch's own choice" in choose_products("auto")
-    assert products._large == "highest"
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_large_products_go_the_chosen_way_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_large", "medium")
-    seen = {}
-
-    def product(*factors: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        seen[factors[-1].shape[-1]] = torch.get_float32_matmul_precision()
-        return out
-
-    for width in (256, 12):
-        products.multiply(product, torch.empty(256, 256), torch.empty(256, width), out=torch.empty(1))
-    assert seen == {256: "medium", 12: "highest"}
-    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "betas": (0.5, 0.9)}, {"amsgrad": True}])

@@ -197,5 +197,7 @@ class RRD(Decomposition):
         vector = self._parts.vector(observation)
         inputs = [vector, transitions.get(keys.ACTION), vector - self._parts.vector(following)]
         if self._parts.channels:
-            inputs.append(self.convolutions(self._parts.images_and_change(observation, following)))
+            images = self._parts.images(observation)
+            change = images - self._parts.images(following)
+            inputs.append(self.convolutions(torch.cat([images, change], -3)))
         return torch.cat(inputs, -1)

@@ -32,11 +32,11 @@ class Convolutions(nn.Module):
             raise ParameterError("image_size", image_size, f"must be at least {SMALLEST} pixels")
         self.filters = nn.Sequential(
             nn.Conv2d(channels, 32, 8, 4),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(32, 64, 4, 2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(64, 64, 3, 1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Flatten(),
         )
         with torch.no_grad():
@@ -46,8 +46,6 @@ class Convolutions(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        # The order in memory that convolutions are fastest in; their inputs follow.
-        self.filters.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``[..., channels, height, width]`` to ``[..., features]``."""

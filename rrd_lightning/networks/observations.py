@@ -51,22 +51,8 @@ class ObservationParts:
 
     def images(self, observation: Observation) -> Tensor:
         """The images ``[..., channels, height, width]``, scaled to [0, 1] where they are."""
-        return self._stacked(observation).float().div_(255)
-
-    def images_and_change(self, observation: Observation, following: Observation) -> Tensor:
-        """The images, and their differences to those that follow, ``[..., 2 * channels, height, width]``."""
-        images = self._stacked(observation)
-        *batch, channels, height, width = images.shape
-        # Written in place: these are the largest tensors of an update.
-        both = torch.empty(*batch, 2 * channels, height, width, device=images.device)
-        now, change = both.split_with_sizes([channels, channels], -3)
-        now.copy_(images)
-        torch.sub(now, self._stacked(following), out=change)
-        return both.mul_(1 / 255)
-
-    def _stacked(self, observation: Observation) -> Tensor:
-        parts = [_part(observation, key) for key in self._images]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -3)
+        stacked = torch.cat([_part(observation, key) for key in self._images], -3)
+        return stacked.float().div_(255)
 
     def vector(self, observation: Observation) -> Tensor:
         """The numbers ``[..., vector_size]``."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rrd_lightning.networks.mlp import MLP, Layer
-from rrd_lightning.networks.products import multiply
 
 # ReLU's derivative, in place, by the operation that autograd calls.
 _threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input
@@ -70,7 +69,7 @@ class Tape:
         *rooms, room = self._rooms(len(inputs), keep)
         self._seen = [outputs, *rooms]
         for layer, inner in zip(hidden, rooms, strict=True):
-            outputs = multiply(affine, layer.bias, outputs, layer.weight, out=inner).relu_()
+            outputs = affine(layer.bias, outputs, layer.weight, out=inner).relu_()
         if not self._one_output:
             return affine(last.bias, outputs, last.weight, out=room)
         for seen, weight, bias, values in self._members(outputs, last.weight, last.bias, room):
@@ -144,10 +143,10 @@ class Tape:
                 torch.mv(inner.T, values, out=weight[:, 0])
             return
         torch.sum(gradient, -2, keepdim=self._several, out=found.bias)
-        multiply(torch.bmm if self._several else torch.mm, seen.mT, gradient, out=found.weight)
+        (torch.bmm if self._several else torch.mm)(seen.mT, gradient, out=found.weight)
 
     def _pass_on(self, gradient: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         """Write the gradient of a layer's inputs."""
         if gradient.dim() == 1 + self._several:
             return torch.mul(gradient.unsqueeze(-1), weight.mT, out=room)
-        return multiply(torch.bmm if self._several else torch.mm, gradient, weight.mT, out=room)
+        return (torch.bmm if self._several else torch.mm)(gradient, weight.mT, out=room)

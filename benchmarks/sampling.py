@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from itertools import cycle
 
 import torch
 from tensordict import TensorDict
@@ -42,11 +43,11 @@ def make_replay(observation, actions: int, transitions: int, length: int, sizes:
 
 
 def bare_gather(replay: EpisodeReplay):
-    """The bytes of a batch's observations, and nothing else."""
+    """The bytes of a batch's observations, other ones each time, and nothing else."""
     stored = replay.storage[:].get(keys.OBSERVATION)
-    index, _ = replay.sampler.sample(replay.storage)
-    both = torch.cat([index, (index + 1) % len(stored)])
-    return lambda: stored.index_select(0, both)
+    indices = [replay.sampler.sample(replay.storage)[0] for _ in range(200)]
+    turns = cycle([torch.cat([index, (index + 1) % len(stored)]) for index in indices])
+    return lambda: stored.index_select(0, next(turns))
 
 
 def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:

@@ -99,13 +99,13 @@ class RRDModule(LightningModule):
         Raises:
             ParameterError: if gradients would be scaled, as for 16-bit floating numbers.
         """
-        if self.trainer.precision == "16-mixed":
-            raise ParameterError(
-                "trainer.precision",
-                "16-mixed",
-                "scales gradients, which are partly worked out by hand: use bf16-mixed",
-            )
         if stage == "fit":
+            if self.trainer.precision == "16-mixed":
+                raise ParameterError(
+                    "trainer.precision",
+                    "16-mixed",
+                    "scales gradients, which are partly worked out by hand: use bf16-mixed",
+                )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
             counts = {

@@ -22,9 +22,14 @@ class Component(nn.Module):
 
     Its constructor takes the observation space, the action space, and keyword arguments that are
     plain numbers, strings, and lists of these.
+
+    Attributes:
+        compilable: whether `torch.compile` can make one graph of how it learns, which it cannot of what
+            calls autograd.
     """
 
     init_args: dict[str, Any]
+    compilable = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102 - documented by the class
         component = super().__new__(cls)

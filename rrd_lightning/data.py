@@ -22,7 +22,8 @@ class ReplayDataModule(LightningDataModule):
     """Feeds training with paired batches of transitions and subsequences.
 
     One Lightning epoch is `iterations_per_epoch` iterations of `train_batches` batches. Before each
-    iteration the stream calls `refill`, with which a collector keeps the replay filled.
+    iteration the stream calls `refill`, with which a collector keeps the replay filled. A training step
+    of Lightning gets one batch, or, with `updates_per_step`, a list of several.
 
     An empty replay begins with the demonstrations, if there are any: with a collector they are the
     start, and count as warm-up, without one they are all there is. A replay out of a checkpoint
@@ -38,6 +39,9 @@ class ReplayDataModule(LightningDataModule):
             subsequences, each of another episode.
         rrd_replacement: draw the steps of a subsequence with replacement.
         iterations_per_epoch: iterations per Lightning epoch.
+        updates_per_step: batches per training step; an iteration's last step may have fewer. Training is
+            the same, with less of Lightning's work around each update. Its callbacks and limits, such as
+            ``max_steps``, take effect between steps.
         storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``. By default in memory
             where the full replay fits there, else on disk.
         scratch_dir: where the files' temporary folder is made; the system's place by default.
@@ -75,6 +79,7 @@ class ReplayDataModule(LightningDataModule):
         rrd_sample_size: int = 64,
         rrd_replacement: bool = True,
         iterations_per_epoch: int = 100,
+        updates_per_step: int = 1,
         storage: Literal["auto", "memory", "memmap"] = "auto",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
@@ -89,9 +94,13 @@ class ReplayDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         require_positive(
-            train_batches=train_batches, iterations_per_epoch=iterations_per_epoch, capacity=capacity
+            train_batches=train_batches,
+            iterations_per_epoch=iterations_per_epoch,
+            updates_per_step=updates_per_step,
+            capacity=capacity,
         )
         self.train_batches = train_batches
+        self.updates_per_step = updates_per_step
         self.iterations_per_epoch = iterations_per_epoch
         self.batch_size = batch_size
         self.capacity = capacity
@@ -189,6 +198,12 @@ class ReplayDataModule(LightningDataModule):
         """Return one epoch's stream of paired batches."""
         return PairedBatches(self)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to its device; on the CPU it is there, which Lightning takes long to find out."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def val_dataloader(self) -> Iterable[TensorDict]:
         """Return the finished episodes that policy and reward model are judged by."""
         return self.evaluation_episodes
@@ -203,7 +218,7 @@ class ReplayDataModule(LightningDataModule):
 
 
 class PairedBatches:
-    """One epoch of paired batches, drawn one by one, so that each sees the newest episodes.
+    """One epoch of paired batches, drawn step by step, so that each sees the newest episodes.
 
     Its length tells Lightning not to fetch a batch ahead of the collection before it.
     """
@@ -212,8 +227,8 @@ class PairedBatches:
         self._data = data
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        return self._data.iterations_per_epoch * self._data.train_batches
+        """Training steps per epoch."""
+        return self._data.iterations_per_epoch * -(-self._data.train_batches // self._data.updates_per_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the DataModule keeps the position."""
@@ -222,7 +237,7 @@ class PairedBatches:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore nothing."""
 
-    def __iter__(self) -> Iterator[TensorDict]:
+    def __iter__(self) -> Iterator[TensorDict | list[TensorDict]]:
         """Refill the replay before each iteration, and draw."""
         data = self._data
         data.prefill()
@@ -230,8 +245,10 @@ class PairedBatches:
             if not (data.batches_left and len(data.replay)):
                 data.refill()
                 data.batches_left = data.train_batches
-            data.batches_left -= 1
-            yield data.replay.sample()
+            count = min(data.updates_per_step, data.batches_left)
+            data.batches_left -= count
+            batches = [data.replay.sample() for _ in range(count)]
+            yield batches if data.updates_per_step > 1 else batches[0]
 
 
 class NoEpisodes:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.compilation import compiled
 from rrd_lightning.component import Metrics
 from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients
@@ -35,7 +36,7 @@ DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 class RRDModule(LightningModule):
     """Learns a per-step reward from episodic returns, and a policy from that reward.
 
-    Each training step is one update: the decomposition's loss on the subsequences, the agent's
+    An update is made of each paired batch: the decomposition's loss on the subsequences, the agent's
     losses on the transitions with the reward that the decomposition gave them before the update,
     one backward pass over the sum, one optimizer step.
 
@@ -49,6 +50,9 @@ class RRDModule(LightningModule):
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.
+        compile_update: compile losses and gradients with `torch.compile`, into CUDA graphs on a GPU. The
+            first update then takes about 20 seconds, and needs a C++ compiler; results differ by
+            rounding. For vectors alone: images go through autograd.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
@@ -67,6 +71,7 @@ class RRDModule(LightningModule):
         train_policy: bool = True,
         gradient_clip: dict[str, float] | None = None,
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
+        compile_update: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -77,8 +82,11 @@ class RRDModule(LightningModule):
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}
         self.matmul_precision = matmul_precision
+        self.compile_update = compile_update
         self.env_steps = 0
         self._loaded_updates = 0
+        self._updates_in_step = 1
+        self._learn = type(self).learn
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
@@ -97,7 +105,8 @@ class RRDModule(LightningModule):
         """Say how large the networks are, and let checkpoints be whole and without pickle.
 
         Raises:
-            ParameterError: if gradients would be scaled, as for 16-bit floating numbers.
+            ParameterError: if gradients would be scaled, as for 16-bit floating numbers, or the update
+                cannot be compiled.
         """
         if stage == "fit":
             if self.trainer.precision == "16-mixed":
@@ -108,6 +117,8 @@ class RRDModule(LightningModule):
                 )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
+            if self.compile_update:
+                self._compile()
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()
@@ -116,6 +127,13 @@ class RRDModule(LightningModule):
         # Unless the user chose another way.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
+
+    def _compile(self) -> None:
+        for part in (self.agent, self.decomposition) if self.train_policy else (self.decomposition,):
+            if not part.compilable:
+                problem = f"{type(part).__name__} cannot be compiled for {self.observation_space}"
+                raise ParameterError("model.compile_update", True, problem)
+        self._learn = compiled(type(self).learn, self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
         """Let processes draw different noise: with the same seed they have the same weights."""
@@ -132,10 +150,22 @@ class RRDModule(LightningModule):
         for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
             group.update({option: value for option, value in own.items() if option != "params"})
 
-    def training_step(self, batch: TensorDictBase, batch_idx: int) -> None:
-        """Make one update from a paired batch."""
+    def training_step(self, batch: TensorDictBase | list[TensorDictBase], batch_idx: int) -> None:
+        """Make an update from a paired batch, or one from each of several."""
+        batches = batch if isinstance(batch, list) else [batch]
+        for each in batches:
+            metrics = self._update(each)
+        self._updates_in_step = len(batches)
+        if self.logs_now():
+            # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
+            trainer: Any = self.trainer
+            logged = self.global_step - self.global_step % trainer.log_every_n_steps
+            trainer.fit_loop.epoch_loop._batches_that_stepped = logged - 1
+            self.log_dict({**metrics(), "step": self.clock()}, sync_dist=True)
+
+    def _update(self, batch: TensorDictBase) -> Metrics:
         optimizer: Any = self.optimizers()
-        metrics = self.learn(batch)
+        metrics = self._learn(self, batch)
         average_gradients(self.trainer, self.parameters())
         for group in optimizer.param_groups:
             if limit := self.gradient_clip.get(group["name"]):
@@ -143,15 +173,13 @@ class RRDModule(LightningModule):
         optimizer.step()
         if self.train_policy:
             self.agent.update_targets()
-        if self.logs_now():
-            # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
-            self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step - 1
-            self.log_dict({**metrics(), "step": self.clock()}, sync_dist=True)
+        return metrics
 
     def logs_now(self) -> bool:
-        """Tell whether the latest update's metrics are logged."""
+        """Tell whether metrics are logged: whether the training step's updates reached the next logging."""
         trainer: Any = self.trainer
-        return bool(trainer.log_every_n_steps) and self.global_step % trainer.log_every_n_steps == 0
+        every = trainer.log_every_n_steps
+        return bool(every) and self.global_step % every < self._updates_in_step
 
     def learn(self, batch: TensorDictBase) -> Metrics:
         """Set the gradient of each parameter from a paired batch, and return what there is to log."""

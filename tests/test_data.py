@@ -37,6 +37,17 @@ def test_stream_is_sized_refilled_and_fresh() -> None:
     assert index == 11
 
 
+def test_a_step_of_several_updates() -> None:
+    """Four batches by three are three and one; each iteration still begins with a refill."""
+    data = make_data(train_batches=4, iterations_per_epoch=2, updates_per_step=3)
+    data.replay.add_episode(make_episode(0, 5))
+    refills: list[int] = []
+    data.refill = lambda: refills.append(0)
+    stream = data.train_dataloader()
+    assert len(stream) == 4
+    assert [(len(batches), len(refills)) for batches in stream] == [(3, 1), (1, 1), (3, 2), (1, 2)]
+
+
 def test_an_epoch_that_is_cut_short_goes_on_with_its_iteration() -> None:
     data = make_data(train_batches=4, iterations_per_epoch=3)
     refills: list[int] = []
@@ -142,7 +153,15 @@ def test_unused_steps_are_told() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["capacity", "train_batches", "batch_size", "rrd_batch_size", "rrd_sample_size", "iterations_per_epoch"],
+    [
+        "capacity",
+        "train_batches",
+        "batch_size",
+        "rrd_batch_size",
+        "rrd_sample_size",
+        "iterations_per_epoch",
+        "updates_per_step",
+    ],
 )
 def test_sizes_must_be_positive(name: str) -> None:
     for value in (0, -3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,19 @@ def test_one_seed_gives_one_run_to_the_last_bit() -> None:
     assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
     assert (stored == same_stored).all()
     assert any(not torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_several_updates_in_a_step_are_the_same_updates() -> None:
+    """To the last bit, and logged as often; four updates in an iteration by three are three and one."""
+    runs = []
+    for count in (1, 3, 4):
+        trainer, module, _ = run(data={"updates_per_step": count}, evaluate={}, log_every_n_steps=4)
+        assert (module.env_steps, trainer.global_step) == (300, 40)
+        logged = Path(trainer.logger.log_dir, "metrics.csv").read_text().splitlines()
+        runs.append((module.state_dict(), [row for row in logged if not re.search("second", row)]))
+    for weights, logged in runs[1:]:
+        assert all(torch.equal(weights[name], value) for name, value in runs[0][0].items())
+        assert len(logged) == len(runs[0][1]) > 10
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def test_time_limits_bootstrap_and_terminations_do_not() -> None:
 
 def test_log_density_of_squashed_actions_integrates_to_one() -> None:
     """By hand: the density of tanh(u) over (-1, 1), for μ = 0.4 and σ = 0.7."""
-    draw = SquashedDraw(torch.tensor([0.4, math.log(0.7)]).expand(200_000, 2))
+    draw = SquashedDraw(torch.tensor([0.4, math.log(0.7)]).expand(200_000, 2), torch.randn(200_000, 1))
     # E[1 / p(a)] over a ~ p is the length of the interval, here between -0.9 and 0.9.
     inside = draw.action.abs().squeeze(-1) < 0.9
     length = ((-draw.log_prob).exp() * inside).mean().item()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import Space, spaces
@@ -31,6 +31,31 @@ from rrd_lightning.networks import (
 )
 
 IMAGE_FEATURES = 64
+
+
+class Update(NamedTuple):
+    """Gradients of all parts of SAC, and what the metrics are worked out from."""
+
+    critic: Tensor
+    actor: Tensor
+    temperature: Tensor
+    features: Tensor
+    alpha: Tensor
+    value: Tensor
+    target: Tensor
+    lower_value: Tensor
+    log_prob: Tensor
+
+    def metrics(self) -> dict[str, Tensor]:
+        """What there is to log."""
+        return {
+            "loss/critic": (self.value - self.target).square().mean(-1).sum(),
+            "agent/value_mean": self.value.mean(),
+            "loss/actor": (self.alpha * self.log_prob - self.lower_value).mean(),
+            "loss/temperature": self.alpha.log() * self.temperature,
+            "agent/entropy": -self.log_prob.mean(),
+            "agent/temperature": self.alpha,
+        }
 
 
 class SAC(Agent):
@@ -76,6 +101,7 @@ class SAC(Agent):
     ) -> None:
         super().__init__(observation_space, action_space)
         self._parts = parts = ObservationParts(observation_space, self)
+        self.compilable = not parts.channels
         actions = vector_size(action_space, "action_space", self)
         if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
@@ -140,53 +166,86 @@ class SAC(Agent):
         Each loss reaches its own parameters only.
         """
         features = self._features(transitions.get(keys.OBSERVATION), shift=self.random_shift)
-        seen = features.detach()
+        action = transitions.get(keys.ACTION)
         with torch.no_grad():
-            temperature = self.log_temperature.exp()
-            target = self._target(transitions, reward, temperature)
-            metrics = self._learn_critic(seen, transitions.get(keys.ACTION), target)
-            if self._parts.channels:
-                gradient = self._judging.input_gradient(slice(seen.shape[-1]))
-            of_policy = self._learn_policy(seen, temperature)
+            update = self._update(
+                features.detach(),
+                action,
+                reward,
+                self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift),
+                transitions.get(keys.TERMINATED),
+                torch.randn_like(action),
+                torch.randn_like(action),
+            )
+        self.critic.vector.grad = update.critic
+        self.actor.vector.grad = update.actor
+        self.log_temperature.grad = update.temperature
         if self._parts.channels:
             self.encoder.zero_grad()
-            features.backward(gradient)  # type: ignore[no-untyped-call]
-        return lambda: {**metrics(), **of_policy(), "agent/temperature": temperature}
+            features.backward(update.features)  # type: ignore[no-untyped-call]
+        return lambda: update.metrics()
 
-    def _target(self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor) -> Tensor:
+    def _update(
+        self,
+        features: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        following: Tensor,
+        terminated: Tensor,
+        next_noise: Tensor,
+        noise: Tensor,
+    ) -> Update:
+        """Work out all gradients. It draws nothing and changes nothing."""
+        temperature = self.log_temperature.exp()
+        target = self._target(following, reward, terminated, temperature, next_noise)
+        value, of_critic, of_features = self._learn_critic(features, action, target)
+        lower_value, log_prob, of_actor = self._learn_policy(features, temperature, noise)
+        of_temperature = -(log_prob.mean() + self.target_entropy)
+        return Update(
+            of_critic, of_actor, of_temperature, of_features, temperature, value, target, lower_value, log_prob
+        )
+
+    def _target(
+        self, following: Tensor, reward: Tensor, terminated: Tensor, temperature: Tensor, noise: Tensor
+    ) -> Tensor:
         """The soft value ``[batch]`` that both critics learn, of the reward and what follows."""
-        following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
-        draw = SquashedDraw(self._foreseeing.forward(following, keep=False))
-        value = self._promising.forward(torch.cat([following, draw.action], -1), keep=False).amin(0)
+        draw = SquashedDraw(self._foreseeing.forward(following), noise)
+        value = self._promising.forward(torch.cat([following, draw.action], -1)).amin(0)
         value -= temperature * draw.log_prob
-        return reward + self.gamma * value.masked_fill_(transitions.get(keys.TERMINATED), 0.0)
+        return reward + self.gamma * value.masked_fill_(terminated, 0.0)
 
-    def _learn_critic(self, features: Tensor, action: Tensor, target: Tensor) -> Metrics:
-        """Equation 5: the squared error to the soft target, summed over both critics."""
-        value = self._judging.forward(torch.cat([features, action], -1))
-        error = value - target
-        self._judging.backward(error * (2 / len(features)))
-        return lambda: {
-            "loss/critic": error.square().mean(-1).sum(),
-            "agent/value_mean": value.mean(),
-        }
+    def _learn_critic(self, features: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Equation 5: the squared error to the soft target, summed over both critics.
 
-    def _learn_policy(self, features: Tensor, temperature: Tensor) -> Metrics:
-        """Equation 7: the reparametrised policy against the lower critic, whose weights stay."""
+        Returns:
+            their values ``[2, batch]``, their gradient, and, for images, that of the features.
+        """
+        value, seen = self._judging.record(torch.cat([features, action], -1))
+        gradient, inner = self._judging.backward(seen, (value - target) * (2 / len(features)))
+        of_features = inner.new_empty(0)
+        if self._parts.channels:
+            of_features = self._judging.input_gradient(inner, slice(features.shape[-1]))
+        return value, gradient, of_features
+
+    def _learn_policy(
+        self, features: Tensor, temperature: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Equation 7: the reparametrised policy against the lower critic, whose weights stay.
+
+        Returns:
+            the lower critic's values and the log-densities of the policy's actions, ``[batch]`` each,
+            and the policy's gradient.
+        """
         batch = len(features)
-        draw = SquashedDraw(self._acting.forward(features))
-        values = self._advising.forward(torch.cat([features, draw.action], -1))
+        outputs, seen = self._acting.record(features)
+        draw = SquashedDraw(outputs, noise)
+        values, seen_by_critics = self._advising.record(torch.cat([features, draw.action], -1))
         value, lower = values.min(0)
-        self._advising.backward(torch.zeros_like(values).scatter_(0, lower[None], -1 / batch), learn=False)
-        action_gradient = self._advising.input_gradient(slice(features.shape[-1], None))
-        self._acting.backward(draw.gradient(action_gradient, temperature / batch))
-        excess = -(draw.log_prob.mean() + self.target_entropy)
-        self.log_temperature.grad = excess
-        return lambda: {
-            "loss/actor": (temperature * draw.log_prob - value).mean(),
-            "loss/temperature": temperature.log() * excess,
-            "agent/entropy": -draw.log_prob.mean(),
-        }
+        chosen = torch.zeros_like(values).scatter_(0, lower[None], -1 / batch)
+        inner = self._advising.trace(seen_by_critics, chosen)
+        of_action = self._advising.input_gradient(inner, slice(features.shape[-1], None))
+        gradient, _ = self._acting.backward(seen, draw.gradient(of_action, temperature / batch))
+        return value, draw.log_prob, gradient
 
     @torch.no_grad()
     def update_targets(self) -> None:

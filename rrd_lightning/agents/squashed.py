@@ -18,23 +18,22 @@ def mean_and_log_std(outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SquashedDraw:
-    """Actions tanh(u) of u = μ + σ ε, for a fresh ε of a standard normal distribution.
+    """Actions tanh(u) of u = μ + σ ε, for an ε of a standard normal distribution.
 
     Haarnoja et al., 2018, arXiv 1812.05905, appendix C.
 
     Args:
         outputs: ``[batch, 2 * actions]`` of the policy's network, μ and log σ.
-        noise: ε ``[batch, actions]``; drawn by default.
+        noise: ε ``[batch, actions]``.
 
     Attributes:
         action: ``[batch, actions]``.
         log_prob: log-density of each action, ``[batch]``.
     """
 
-    def __init__(self, outputs: Tensor, noise: Tensor | None = None) -> None:
+    def __init__(self, outputs: Tensor, noise: Tensor) -> None:
         self._outputs = outputs
         mean, log_std = mean_and_log_std(outputs)
-        noise = torch.randn_like(mean) if noise is None else noise
         self._spread = log_std.exp() * noise
         unsquashed = mean + self._spread
         self.action = unsquashed.tanh()

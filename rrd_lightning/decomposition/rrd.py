@@ -120,6 +120,7 @@ class RRD(Decomposition):
             raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
         require_not_negative(learning_rate=learning_rate)
         self._parts = parts = ObservationParts(observation_space, self)
+        self.compilable = not parts.channels
         inputs = 2 * parts.vector_size + vector_size(action_space, "action_space", self)
         if parts.channels:
             self.convolutions = Convolutions(2 * parts.channels, parts.image_size, IMAGE_FEATURES)
@@ -145,24 +146,32 @@ class RRD(Decomposition):
         if torch.is_grad_enabled():
             reward: Tensor = self.network(inputs).squeeze(-1)
             return reward
-        return self._tape.forward(inputs.flatten(0, -2), keep=False).reshape(inputs.shape[:-1]).clone()
+        return self._tape.forward(inputs.flatten(0, -2)).reshape(inputs.shape[:-1]).clone()
 
     def learn(self, subsequences: TensorDictBase) -> Metrics:
         """Set the gradient of `rrd_loss`, worked out by hand."""
         inputs = self._inputs(subsequences)
         facts = [subsequences.get(key) for key in FACTS]
         with torch.no_grad():
-            predicted = self._tape.forward(inputs.detach().flatten(0, 1)).view(inputs.shape[:-1])
-            gradient = self._gradient(predicted, *facts)
-            self._tape.backward(gradient.flatten())
+            predicted, self.network.vector.grad, gradient = self._update(inputs.detach(), *facts)
         if self._parts.channels:
             self.convolutions.zero_grad()
-            inputs.backward(self._tape.input_gradient().view_as(inputs))  # type: ignore[no-untyped-call]
+            inputs.backward(gradient)  # type: ignore[no-untyped-call]
         return lambda: {
             "loss/reward": self._loss(predicted, *facts),
             "reward/predicted_mean": predicted.mean(),
             "reward/predicted_std": predicted.std(),
         }
+
+    def _update(self, inputs: Tensor, *facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the predictions ``[N, K]``, the network's gradient, and, for images, that of the inputs."""
+        predicted, seen = self._tape.record(inputs.flatten(0, 1))
+        predicted = predicted.view(inputs.shape[:-1])
+        gradient, inner = self._tape.backward(seen, self._gradient(predicted, *facts).flatten())
+        of_inputs = inner.new_empty(0)
+        if self._parts.channels:
+            of_inputs = self._tape.input_gradient(inner).view_as(inputs)
+        return predicted, gradient, of_inputs
 
     def _loss(
         self, predicted: Tensor, episode_return: Tensor, length: Tensor, with_replacement: Tensor

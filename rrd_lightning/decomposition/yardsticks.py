@@ -12,6 +12,8 @@ from rrd_lightning.decomposition.base import Decomposition
 class EnvironmentReward(Decomposition):
     """The environment's own per-step reward, which the others never see: the upper bound."""
 
+    compilable = True
+
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the true reward of each transition, ``[batch]``."""
         reward: Tensor = transitions.get(keys.REWARD)
@@ -20,6 +22,8 @@ class EnvironmentReward(Decomposition):
 
 class EpisodicReward(Decomposition):
     """Zero until an episode's last step, then its return: the lower bound, no decomposition."""
+
+    compilable = True
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R at last steps and 0 elsewhere, ``[batch]``."""

@@ -18,7 +18,8 @@ ALL = slice(None)
 class Scratch:
     """Tensors that are written and read again soon, and then belong to the next who asks.
 
-    The fewer different ones an update touches, the more of them stay in the processor's caches.
+    The fewer different ones an update touches, the more of them stay in the processor's caches. What
+    is compiled gets new ones, which the compiler gives out itself.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,8 @@ class Scratch:
 
     def take(self, name: Any, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return a tensor of any content; the same one while the arguments are the same."""
+        if torch.compiler.is_compiling():
+            return like.new_empty(shape)
         kept = self._tensors.get(name)
         if kept is None or kept.shape != shape or kept.dtype != like.dtype or kept.device != like.device:
             kept = self._tensors[name] = like.new_empty(shape)
@@ -49,55 +52,65 @@ class Tape:
         self._stack = () if network.members is None else (network.members,)
         self._several = bool(self._stack)
         self._one_output = network.sizes[-1] == 1
-        self._views: dict[Any, list[Layer]] = {}
+        self._views: dict[str, tuple[Any, list[Layer]]] = {}
         self._kept = Scratch()
-        self._seen: list[Tensor] = []
-        self._gradient = torch.empty(0)
 
-    def forward(self, inputs: Tensor, *, keep: bool = True) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Evaluate ``[rows, sizes[0]]`` to ``[rows, sizes[-1]]``, with several members to ``[members, ...]``.
 
         Outputs of one number have no dimension of their own: ``[rows]``.
 
         Args:
             inputs: one batch, seen by every member.
-            keep: keep what `backward` needs.
         """
-        outputs = inputs.expand(*self._stack, *inputs.shape)
+        return self._evaluate(inputs, self._scratch)[-1]
+
+    def record(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Evaluate as `forward` does, and keep what each layer saw, for `backward`."""
+        *seen, outputs = self._evaluate(inputs, self._kept)
+        return outputs, seen
+
+    def _evaluate(self, inputs: Tensor, scratch: Scratch) -> list[Tensor]:
+        """Return the inputs of each layer, and the outputs."""
+        seen = [inputs.expand(*self._stack, *inputs.shape)]
         affine = torch.baddbmm if self._several else torch.addmm
         *hidden, last = self._layers()
-        *rooms, room = self._rooms(len(inputs), keep)
-        self._seen = [outputs, *rooms]
+        *rooms, room = self._rooms(len(inputs), scratch)
         for layer, inner in zip(hidden, rooms, strict=True):
-            outputs = affine(layer.bias, outputs, layer.weight, out=inner).relu_()
+            seen.append(affine(layer.bias, seen[-1], layer.weight, out=inner).relu_())
         if not self._one_output:
-            return affine(last.bias, outputs, last.weight, out=room)
-        for seen, weight, bias, values in self._members(outputs, last.weight, last.bias, room):
-            torch.addmv(bias.view(1), seen, weight[:, 0], out=values)
-        return room
+            return [*seen, affine(last.bias, seen[-1], last.weight, out=room)]
+        for values, weight, bias, outputs in self._members(seen[-1], last.weight, last.bias, room):
+            torch.addmv(bias.view(1), values, weight[:, 0], out=outputs)
+        return [*seen, room]
 
-    def backward(self, gradient: Tensor, *, learn: bool = True) -> None:
-        """Set the gradient of the network's `vector`, and go back to its inputs.
+    def backward(self, seen: list[Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Go back through all layers.
 
         Args:
-            gradient: of what the last `forward` returned.
-            learn: false leaves the parameters' gradient alone.
-        """
-        layers = self._layers()
-        found = self._found() if learn else layers
-        for index in reversed(range(len(layers))):
-            seen = self._seen[index]
-            if learn:
-                self._learn(seen, gradient, found[index])
-            if index:
-                room = self._scratch.take(("gradient", index, self._several), seen.shape, seen)
-                gradient = self._pass_on(gradient, layers[index].weight, room)
-                _threshold_backward(gradient, seen, 0, grad_input=gradient)
-        self._gradient = gradient
+            seen: what `record` kept.
+            gradient: of the outputs.
 
-    def input_gradient(self, columns: slice = ALL) -> Tensor:
-        """Return the gradient of some columns of the inputs, right after `backward`."""
-        gradient = self._gradient
+        Returns:
+            the gradient of the network's `vector`, and that of the first layer's outputs, for
+            `input_gradient`.
+        """
+        vector = self._kept.take("found", self._network.vector.shape, gradient)
+        found = self._view("found", vector)
+        for index in reversed(range(1, len(seen))):
+            self._learn(seen[index], gradient, found[index])
+            gradient = self._pass_on(seen, index, gradient)
+        self._learn(seen[0], gradient, found[0])
+        return vector, gradient
+
+    def trace(self, seen: list[Tensor], gradient: Tensor) -> Tensor:
+        """Go back as `backward` does, for the gradient of the first layer's outputs alone."""
+        for index in reversed(range(1, len(seen))):
+            gradient = self._pass_on(seen, index, gradient)
+        return gradient
+
+    def input_gradient(self, gradient: Tensor, columns: slice = ALL) -> Tensor:
+        """Return the gradient of some columns of the inputs, from that of the first layer's outputs."""
         if gradient.dim() == 1 + self._several:
             gradient = gradient.unsqueeze(-1)
         gradient = gradient @ self._layers()[0].weight[..., columns, :].mT
@@ -106,24 +119,18 @@ class Tape:
     def _layers(self) -> list[Layer]:
         return self._view("layers", self._network.vector.detach())
 
-    def _found(self) -> list[Layer]:
-        """View the gradient of the parameters as layers."""
-        vector = self._network.vector
-        if vector.grad is None:
-            vector.grad = torch.zeros_like(vector)
-        return self._view("found", vector.grad)
-
     def _view(self, name: str, vector: Tensor) -> list[Layer]:
-        # The numbers may have moved, to another device or into a new gradient.
-        place = (name, vector.data_ptr(), vector.dtype, vector.device)
-        if place not in self._views:
-            self._views = {other: views for other, views in self._views.items() if other[0] != name}
-            self._views[place] = self._network.layers(vector)
-        return self._views[place]
+        """View the parameters or their gradient as layers."""
+        if torch.compiler.is_compiling():
+            return self._network.layers(vector)
+        # The numbers may have moved, to another device or into a new tensor.
+        place = (vector.data_ptr(), vector.dtype, vector.device)
+        if name not in self._views or self._views[name][0] != place:
+            self._views[name] = (place, self._network.layers(vector))
+        return self._views[name][1]
 
-    def _rooms(self, rows: int, keep: bool) -> list[Tensor]:
+    def _rooms(self, rows: int, scratch: Scratch) -> list[Tensor]:
         """Tensors for the outputs of each layer."""
-        scratch = self._kept if keep else self._scratch
         shapes = [(*self._stack, rows, width) for width in self._network.sizes[1:]]
         if self._one_output:
             shapes[-1] = shapes[-1][:-1]
@@ -145,8 +152,13 @@ class Tape:
         torch.sum(gradient, -2, keepdim=self._several, out=found.bias)
         (torch.bmm if self._several else torch.mm)(seen.mT, gradient, out=found.weight)
 
-    def _pass_on(self, gradient: Tensor, weight: Tensor, room: Tensor) -> Tensor:
-        """Write the gradient of a layer's inputs."""
+    def _pass_on(self, seen: list[Tensor], index: int, gradient: Tensor) -> Tensor:
+        """Write the gradient of what the layer before gave, without what its ReLU held back."""
+        weight = self._layers()[index].weight
+        room = self._scratch.take(("gradient", index, self._several), seen[index].shape, gradient)
         if gradient.dim() == 1 + self._several:
-            return torch.mul(gradient.unsqueeze(-1), weight.mT, out=room)
-        return (torch.bmm if self._several else torch.mm)(gradient, weight.mT, out=room)
+            torch.mul(gradient.unsqueeze(-1), weight.mT, out=room)
+        else:
+            (torch.bmm if self._several else torch.mm)(gradient, weight.mT, out=room)
+        _threshold_backward(room, seen[index], 0, grad_input=room)
+        return room

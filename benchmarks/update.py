@@ -1,9 +1,9 @@
 """The update alone, beside the floor of its own matrix products.
 
-    python -m benchmarks.update [--sizes]
+    python -m benchmarks.update [--images]
 
-An update is `RRDModule.learn`, Adam's step and the targets: SAC and the reward model, networks of
-256 x 256, float32. Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's
+An update is `RRDModule.learn`, compiled or not, Adam's step and the targets: SAC and the reward model,
+networks of 256 x 256, float32. Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's
 (three channels, 9 numbers, 7 actions), batch 32, rrd 32 / 32.
 
 The floor is the time of the update's products, and convolutions, at the fastest float32 rate that this
@@ -25,6 +25,7 @@ from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrd_lightning import RRDModule, keys
+from rrd_lightning.compilation import compiled
 
 ROUNDS = 15
 EXACT = 1e-6
@@ -78,12 +79,12 @@ def paired_batch(observe, actions: int, size: int, count: int, steps: int) -> Te
     )
 
 
-def make_update(module: RRDModule, batch: TensorDict):
+def make_update(module: RRDModule, batch: TensorDict, learn=RRDModule.learn):
     """One update, as a function."""
     optimizer = module.configure_optimizers()
 
     def update() -> None:
-        module.learn(batch)
+        learn(module, batch)
         optimizer.step()
         module.agent.update_targets()
 
@@ -152,6 +153,11 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             update()
         operations[name] = counter.get_total_flops()
+    if not arguments.images:
+        learn = compiled(RRDModule.learn, torch.device("cpu"))
+        updates["vectors, compiled"] = make_update(*vector_module(), learn)
+        updates["vectors, compiled"]()
+        operations["vectors, compiled"] = operations["vectors"]
     rates = {
         (name, precision): (at(precision, work), count)
         for name, (work, count) in products().items()
@@ -161,7 +167,7 @@ def main() -> None:
     timed = {name: [] for name in [*updates, *rates]}
     for _ in range(ROUNDS):
         for name, update in updates.items():
-            timed[name].append(seconds(update, 10 if name == "vectors" else 2))
+            timed[name].append(seconds(update, 2 if arguments.images else 10))
         for name, (work, _) in rates.items():
             timed[name].append(seconds(work, 2))
 

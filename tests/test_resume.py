@@ -46,6 +46,16 @@ def test_stopped_at_any_point_of_an_epoch(stop_at: int) -> None:
     assert later == rows("whole")[-len(later) :]
 
 
+def test_stopped_between_steps_of_several_updates() -> None:
+    data = {"updates_per_step": 3}
+    whole = fit("Follow-v0", "whole", data=data)
+    fit("Follow-v0", "first", stop_at=15, data=data)  # in an iteration's middle: its steps are of 3 and 1
+    resumed = fit("Follow-v0", "second", ckpt_path=Path("first/version_0/checkpoints/last.ckpt"), data=data)
+    assert_same(whole, resumed)
+    later = rows("second")
+    assert later == rows("whole")[-len(later) :]
+
+
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "HalfCheetah-v5", "Follow-v0"])
 def test_stopped_during_the_warm_up(env_id: str, num_envs: int) -> None:

@@ -41,6 +41,7 @@ def main() -> None:
     options = {
         "data.capacity": 10_000,
         "data.train_batches": 100,
+        "data.updates_per_step": 10,
         "data.batch_size": 16,
         "data.rrd_batch_size": 16,
         "data.rrd_sample_size": 8,

@@ -95,6 +95,8 @@ class Tape:
             the gradient of the network's `vector`, and that of the first layer's outputs, for
             `input_gradient`.
         """
+        if torch.compiler.is_compiling():
+            return self._put_together(seen, gradient)
         vector = self._kept.take("found", self._network.vector.shape, gradient)
         found = self._view("found", vector)
         for index in reversed(range(1, len(seen))):
@@ -102,6 +104,16 @@ class Tape:
             gradient = self._pass_on(seen, index, gradient)
         self._learn(seen[0], gradient, found[0])
         return vector, gradient
+
+    def _put_together(self, seen: list[Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Go back as `backward` does, for the compiler, which copies what is written into views."""
+        parts: list[Tensor] = []
+        for index in reversed(range(len(seen))):
+            columns = gradient.unsqueeze(-1) if gradient.dim() == 1 + self._several else gradient
+            parts = [(seen[index].mT @ columns).flatten(), columns.sum(-2).flatten(), *parts]
+            if index:
+                gradient = self._pass_on(seen, index, gradient)
+        return torch.cat(parts), gradient
 
     def trace(self, seen: list[Tensor], gradient: Tensor) -> Tensor:
         """Go back as `backward` does, for the gradient of the first layer's outputs alone."""

@@ -11,7 +11,7 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
-    ["seeding", "files", "distributed", "optimizer"],
+    ["seeding", "files", "distributed", "optimizer", "compilation"],
     ["checkpoints", "component", "networks", "replay", "envs", "spaces", "episode"],
     ["decomposition", "agents", "memory", "judging"],
     ["datasets", "pictures"],

@@ -10,13 +10,13 @@ observation out of the ring, by the indices of a batch. Rounds of everything tak
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from itertools import cycle
 
 import torch
 from tensordict import TensorDict
 
+from benchmarks.spread import spread
 from rrd_lightning import keys
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 
@@ -64,11 +64,6 @@ def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:
     return timed
 
 
-def show(values: list[float], digits: int = 0) -> str:
-    """Median, and the range."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def main() -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     torch.manual_seed(0)
@@ -82,7 +77,7 @@ def main() -> None:
             )
     timed = microseconds({name: replay.sample for name, replay in replays.items()}, 50)
     for name, values in timed.items():
-        print(f"| {name} | {show(values)} |")
+        print(f"| {name} | {spread(values, 0)} |")
     replay = replays["1,000,000, T = 1000, with replacement"]
     stored = sum(part.untyped_storage().nbytes() for part in replay.storage[:].values())
     one_step = 4 * (17 + 6) + 4 + 1  # observation, action, true reward, the flag of a termination
@@ -100,7 +95,7 @@ def main() -> None:
         replay = make_replay(observe, 7, 2000, 100, (32, 32, 32), True)
         timed = microseconds({"sample": replay.sample, "bare": bare_gather(replay)}, 10)
         ratios = [ours / bare for ours, bare in zip(timed["sample"], timed["bare"], strict=True)]
-        print(f"| {size} | {show(timed['sample'])} | {show(timed['bare'])} | {show(ratios, 2)} |")
+        print(f"| {size} | {spread(timed['sample'], 0)} | {spread(timed['bare'], 0)} | {spread(ratios)} |")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import gymnasium
 import torch
 
+from benchmarks.spread import spread
 from rrd_lightning import Environment, ReplayDataModule, RRDModule
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.callbacks import Collect
@@ -106,8 +107,7 @@ def main() -> None:
             measured = rates(loops, steps)
             ratios = [one / other for one, other in zip(*measured.values(), strict=True)]
             middles = " | ".join(f"{statistics.median(values):.0f}" for values in measured.values())
-            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"| {actions} | {num_envs} | {middles} | {spread} |")
+            print(f"| {actions} | {num_envs} | {middles} | {spread(ratios)} |")
     times = ", ".join(f"{microseconds_per_act(module.agent, number):.0f} us for {number}" for number in (1, 8))
     print(f"\nOne `act`: {times}")
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from benchmarks.spread import spread
 
 PEER = "stable-baselines3 SAC"
 RUNS = {
@@ -143,12 +144,7 @@ def main() -> None:
         rates = [rate for rate, _ in results]
         ratios = [rate / peer for rate, (peer, _) in zip(rates, measured[PEER], strict=True)]
         outside = "" if name == PEER else spread([100 * share for _, share in results], 1)
-        print(f"| {name} | {spread(rates, 1)} | {spread(ratios, 2)} | {outside} |")
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Median, and the range."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+        print(f"| {name} | {spread(rates, 1)} | {spread(ratios)} | {outside} |")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from gymnasium import spaces
 from tensordict import TensorDict
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.spread import spread
 from rrd_lightning import RRDModule, keys
 from rrd_lightning.compilation import compiled
 
@@ -188,11 +189,6 @@ def main() -> None:
             f"| {name} | {operations[name] / 1e6:.0f} | {spread([1e3 * took for took in timed[name]])} "
             f"| {1e3 * statistics.median(floors):.2f} | {spread(ratios)} |"
         )
-
-
-def spread(values: list[float]) -> str:
-    """Median, and the range."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

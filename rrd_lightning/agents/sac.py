@@ -183,7 +183,7 @@ class SAC(Agent):
         if self._parts.channels:
             self.encoder.zero_grad()
             features.backward(update.features)  # type: ignore[no-untyped-call]
-        return lambda: update.metrics()
+        return lambda: update.metrics()  # a bound method is what torch.compile cannot return
 
     def _update(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from itertools import cycle
 
 import torch
@@ -21,11 +22,12 @@ from rrd_lightning import keys
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 
 ROUNDS = 15
+TOGETHER = 25  # batches of a training step in the configurations for vectors
 
 
 def make_replay(observation, actions: int, transitions: int, length: int, sizes: tuple, replacement: bool):
     """A full replay of episodes of one length."""
-    sampler = PairedSampler(*sizes, replacement, torch.Generator().manual_seed(0))
+    sampler = PairedSampler(*sizes, replacement)
     replay = EpisodeReplay(transitions, sampler)
     for _ in range(transitions // length):
         replay.add_episode(
@@ -67,7 +69,9 @@ def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:
 def main() -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     torch.manual_seed(0)
-    print("| vectors, transitions in episodes of T | microseconds a batch: median (min to max) |\n|---|---|")
+    print(
+        f"| vectors, transitions in episodes of T | microseconds a batch | {TOGETHER} together |\n|---|---|---|"
+    )
     replays = {}
     for transitions, length in ((10_000, 1000), (1_000_000, 1000), (1_000_000, 20)):
         for replacement in (True, False):
@@ -75,9 +79,13 @@ def main() -> None:
             replays[name] = make_replay(
                 lambda count: torch.randn(count, 17), 6, transitions, length, (256, 256, 64), replacement
             )
-    timed = microseconds({name: replay.sample for name, replay in replays.items()}, 50)
-    for name, values in timed.items():
-        print(f"| {name} | {spread(values, 0)} |")
+    alone = microseconds({name: replay.sample for name, replay in replays.items()}, 50)
+    together = microseconds(
+        {name: partial(replay.sample_several, TOGETHER) for name, replay in replays.items()}, 2
+    )
+    for name in replays:
+        each = [values / TOGETHER for values in together[name]]
+        print(f"| {name} | {spread(alone[name], 0)} | {spread(each, 0)} |")
     replay = replays["1,000,000, T = 1000, with replacement"]
     stored = sum(part.untyped_storage().nbytes() for part in replay.storage[:].values())
     one_step = 4 * (17 + 6) + 4 + 1  # observation, action, true reward, the flag of a termination

@@ -27,7 +27,7 @@ CAPACITY, LENGTH, RUNS = (100_000, 1000, 1) if IMAGES else (1_000_000, 1000, 5)
 
 
 def make_replay() -> EpisodeReplay:
-    return EpisodeReplay(CAPACITY, PairedSampler(256, 256, 64, True, torch.Generator()))
+    return EpisodeReplay(CAPACITY, PairedSampler(256, 256, 64, True))
 
 
 def make_episode() -> TensorDict:

@@ -11,7 +11,7 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.files import read, write
 
 # Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
-FORMAT = 2
+FORMAT = 3
 FORMAT_KEY = "rrd_lightning_format"
 PATH_KEY = "path"
 REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}

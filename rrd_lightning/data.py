@@ -106,7 +106,7 @@ class ReplayDataModule(LightningDataModule):
         self.capacity = capacity
         self.storage = storage
         self.scratch_dir = scratch_dir
-        self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement, torch.Generator())
+        self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
         self.replay = self._make_replay(capacity)
         self.refill: Callable[[], None] = leave
         self.batches_left = 0
@@ -179,7 +179,7 @@ class ReplayDataModule(LightningDataModule):
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
-        self._sampler.generator.manual_seed(derive_seed("replay", trainer.global_rank))
+        self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
@@ -247,8 +247,7 @@ class PairedBatches:
                 data.batches_left = data.train_batches
             count = min(data.updates_per_step, data.batches_left)
             data.batches_left -= count
-            batches = [data.replay.sample() for _ in range(count)]
-            yield batches if data.updates_per_step > 1 else batches[0]
+            yield data.replay.sample_several(count) if data.updates_per_step > 1 else data.replay.sample()
 
 
 class NoEpisodes:

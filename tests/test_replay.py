@@ -29,8 +29,7 @@ def make_replay(
     seed: int = 0,
     **storage: str,
 ) -> EpisodeReplay:
-    generator = torch.Generator().manual_seed(seed)
-    sampler = PairedSampler(batch_size, rrd_batch_size, rrd_sample_size, replacement, generator)
+    sampler = PairedSampler(batch_size, rrd_batch_size, rrd_sample_size, replacement, seed)
     return EpisodeReplay(capacity, sampler, **storage)
 
 
@@ -261,16 +260,36 @@ def test_memory_mapped_storage(tmp_path: Path) -> None:
 
 def test_a_sampler_may_add_to_the_batch() -> None:
     class Longest(PairedSampler):
-        def sample(self, storage: Any, batch_size: int = 0) -> tuple[torch.Tensor, dict[str, Any]]:
-            index, draws = super().sample(storage, batch_size)
-            return index, {**draws, "return_max": self.table["episode_return"].max()}
+        def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
+            index, draws = super().sample(storage, lead)
+            return index, {**draws, "return_max": self.table["episode_return"].max().expand(lead)}
 
-    replay = EpisodeReplay(100, Longest(8, 8, 4, True, torch.Generator()))
+    replay = EpisodeReplay(100, Longest(8, 8, 4, True))
     replay.add_episode(make_episode(3, 5))
     assert replay.sample()["return_max"] == 35
+    assert [batch["return_max"] for batch in replay.sample_several(3)] == [35, 35, 35]
 
 
-def test_nested_observations_and_images() -> None:
+@pytest.mark.parametrize("replacement", [True, False])
+@pytest.mark.parametrize("episodes", [2, 4, 40])
+def test_batches_drawn_together_are_those_drawn_one_by_one(replacement: bool, episodes: int) -> None:
+    """With fewer episodes than subsequences, with hardly more, and round the ring's end."""
+    together, apart = (make_replay(replacement=replacement) for _ in range(2))
+    for identity in range(episodes):
+        for replay in (together, apart):
+            replay.add_episode(make_episode(identity, 3 + 5 * identity % 17))
+    for count in (1, 2, 7):
+        for batch in together.sample_several(count):
+            alone = apart.sample()
+            assert (batch == alone).all()
+            assert all(
+                batch[part].batch_size == alone[part].batch_size
+                for part in (keys.TRANSITIONS, keys.SUBSEQUENCES)
+            )
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_nested_observations_and_images(count: int) -> None:
     replay = make_replay(50)
     for identity in range(9):
         episode = make_episode(identity, 8)
@@ -279,7 +298,7 @@ def test_nested_observations_and_images() -> None:
             {"image": image.to(torch.uint8), "vector": episode[keys.OBSERVATION]}, [9]
         )
         replay.add_episode(episode)
-    batch = replay.sample()
+    batch = replay.sample_several(count)[-1] if count else replay.sample()
     for part, shape in ((batch[keys.TRANSITIONS], (64,)), (batch[keys.SUBSEQUENCES], (3, 4))):
         image, following = part[keys.OBSERVATION, "image"], part[keys.NEXT_OBSERVATION, "image"]
         assert image.shape == (*shape, 3, 4, 4)
@@ -363,7 +382,7 @@ def make_subsequence() -> TensorDict:
 @pytest.mark.parametrize("size", [3, 4])
 def test_images_come_back_as_they_were(storage: str, size: int) -> None:
     """In words of eight bytes where they fill them, and one by one where not; round the ring's end too."""
-    sampler = PairedSampler(16, 8, 4, True, torch.Generator().manual_seed(0))
+    sampler = PairedSampler(16, 8, 4, True, 0)
     replay = EpisodeReplay(30, sampler, storage)
     frames = torch.randint(256, (100, 3, size, size), dtype=torch.uint8)
     for number in range(9):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import weakref
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeAlias
@@ -16,10 +18,13 @@ from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.replay.sampler import Draw, PairedSampler
+from rrd_lightning.replay.sampler import Draw, Integers, PairedSampler
 
 # What a sampler must draw; any other tensor that it adds is passed on in the batch.
 OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
+
+# Bytes of steps. For larger pieces of memory the system hands out new pages each time, slower than a copy.
+GATHERED_TOGETHER = 2**24
 
 Nested: TypeAlias = Tensor | TensorDictBase
 
@@ -83,6 +88,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         self._records = records
         self._used_records = 0
         self._next_record = 0
+        self._record_bytes = 0
         self._stored: TensorDictBase = TensorDict({}, [])
 
     def __len__(self) -> int:
@@ -159,6 +165,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
             self._drop_oldest()
         super().extend(records)
         self._stored = self.storage[:]
+        self._record_bytes = int(self._stored[:1].bytes())
         facts = zip(
             length.tolist(), episode_return.tolist(), terminated.tolist(), success.tolist(), strict=True
         )
@@ -179,7 +186,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
     @property
     def record_bytes(self) -> int:
         """Bytes of a stored step; zero while nothing is stored."""
-        return int(self._stored[:1].bytes()) if len(self.episodes) else 0
+        return self._record_bytes if len(self.episodes) else 0
 
     def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
         """Copy the records of episodes, one after another, as plain nested tensors.
@@ -191,7 +198,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         counts = length + 1
         first = torch.repeat_interleave(start - (counts.cumsum(0) - counts), counts)
         index = (first + torch.arange(len(first))).remainder_(self._records)
-        stored: Any = _select(self._stored, index)
+        stored: Any = _select(self._stored, index, [tuple(index.shape)])[0]
         copied: dict[str, Any] = stored.to_dict()
         return copied
 
@@ -203,44 +210,59 @@ class EpisodeReplay(TensorDictReplayBuffer):
             ``[num_subsequences]`` whose steps are the second dimension of observation, action and
             next observation, with the keys of `rrd_lightning.keys`. Every tensor is a copy.
         """
-        index, draws = self._paired_sampler.sample(self.storage)
+        return self._sample(())
+
+    def sample_several(self, count: int) -> list[TensorDict]:
+        """Draw the batches that `sample` would draw one after another, with one gather for small ones."""
+        steps = self._paired_sampler.steps_per_batch
+        if count * steps * self._record_bytes > GATHERED_TOGETHER:
+            return [self.sample() for _ in range(count)]
+        return list(self._sample((count,)).unbind(0))
+
+    def _sample(self, lead: tuple[int, ...]) -> TensorDict:
+        index, draws = self._paired_sampler.sample(self.storage, lead)
         transitions, subsequences = draws["transitions"], draws["subsequences"]
-        steps = self._read(index)
-        count, shape = len(transitions.step), subsequences.step.shape
-        first = {key: value[:count] for key, value in steps.items()}
-        first[keys.REWARD] = self._stored.get(keys.REWARD).index_select(0, index[:count])
+        sizes = transitions.step.shape[len(lead) :], subsequences.step.shape[len(lead) :]
+        first, second = self._read(index, sizes)
+        first[keys.REWARD] = _select(self._stored.get(keys.REWARD), index[..., : sizes[0][0]], sizes[:1])[0]
         first.update(self._facts(transitions.episode), **self._flags(transitions))
-        second = {key: _unflatten(value[count:], shape) for key, value in steps.items()}
-        second.update(self._facts(subsequences.episode[:, 0]))
+        second.update(self._facts(subsequences.episode))
         second[keys.WITH_REPLACEMENT] = draws["with_replacement"]
         batch = {key: value for key, value in draws.items() if key not in OWN_DRAWS}
         batch[keys.TRANSITIONS] = _tensordict(first, transitions.step.shape)
-        batch[keys.SUBSEQUENCES] = _tensordict(second, shape[:1])
-        return _tensordict(batch, torch.Size([]))
+        batch[keys.SUBSEQUENCES] = _tensordict(second, subsequences.episode.shape)
+        return _tensordict(batch, lead)
 
-    def _read(self, index: Tensor) -> dict[str, Nested]:
-        """Gather the step at each ring position; the next observation lies one record further."""
-        index_and_next = torch.cat([index, (index + 1).remainder_(self._records)])
-        observations = _select(self._stored.get(keys.OBSERVATION), index_and_next)
-        return {
-            keys.OBSERVATION: observations[: len(index)],
-            keys.NEXT_OBSERVATION: observations[len(index) :],
-            keys.ACTION: _select(self._stored.get(keys.ACTION), index),
-        }
+    def _read(self, index: Tensor, sizes: Sequence[tuple[int, ...]]) -> list[dict[str, Nested]]:
+        """Gather the steps at the ring positions; the next observation lies one record further.
 
-    def _facts(self, episode: Tensor) -> dict[str, Nested]:
-        live, rows = self.episodes.live, episode.numpy()
+        Returns:
+            What lies at the first positions, in the first size, and at the next, in the next.
+        """
+        following = (index + 1).remainder_(self._records)
+        both = torch.cat([index, following], -1)
+        observation = _select(self._stored.get(keys.OBSERVATION), both, [*sizes, *sizes])
+        action = _select(self._stored.get(keys.ACTION), index, sizes)
+        return [
+            {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: act}
+            for now, later, act in zip(
+                observation[: len(sizes)], observation[len(sizes) :], action, strict=True
+            )
+        ]
+
+    def _facts(self, episode: Integers) -> dict[str, Nested]:
+        live = self.episodes.live
         return {
-            keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"][rows]),
-            keys.EPISODE_LENGTH: torch.from_numpy(live["length"][rows]),
+            keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(episode)),
+            keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(episode)),
         }
 
     def _flags(self, transitions: Draw) -> dict[str, Nested]:
-        live, rows = self.episodes.live, transitions.episode.numpy()
-        done = transitions.step.numpy() == live["length"][rows] - 1
+        live = self.episodes.live
+        done = transitions.step == live["length"].take(transitions.episode) - 1
         return {
             keys.DONE: torch.from_numpy(done),
-            keys.TERMINATED: torch.from_numpy(done & live["terminated"][rows]),
+            keys.TERMINATED: torch.from_numpy(done & live["terminated"].take(transitions.episode)),
         }
 
     def _check(self, episode: TensorDictBase) -> int:
@@ -266,23 +288,28 @@ class EpisodeReplay(TensorDictReplayBuffer):
         return length
 
 
-def _select(stored: Nested, index: Tensor) -> Nested:
+def _select(stored: Nested, index: Tensor, sizes: Sequence[tuple[int, ...]]) -> list[Nested]:
+    """Gather records, and divide those of an index's last dimension into parts of the sizes."""
+    lead = index.shape[:-1]
     if not isinstance(stored, Tensor):
-        return _tensordict({key: _select(value, index) for key, value in stored.items()}, index.shape)
+        chosen = {key: _select(value, index, sizes) for key, value in stored.items()}
+        return [
+            _tensordict({key: part[place] for key, part in chosen.items()}, (*lead, *size))
+            for place, size in enumerate(sizes)
+        ]
     if stored.dtype != torch.uint8 or stored[0].numel() % 8:
-        return stored.index_select(0, index)
-    # Images, in words of eight bytes. For each row of more than 32,768 numbers torch wakes its threads.
-    words = stored.flatten(1).view(torch.int64).index_select(0, index)
-    return words.view(torch.uint8).view(len(index), *stored.shape[1:])
+        rows = stored.index_select(0, index.reshape(-1))
+    else:
+        # Images, in words of eight bytes. For each row of more than 32,768 numbers torch wakes its threads.
+        rows = stored.flatten(1).view(torch.int64).index_select(0, index.reshape(-1)).view(torch.uint8)
+    counts = [prod(size) for size in sizes]
+    parts = rows.view(*index.shape, -1).split_with_sizes(counts, len(lead))
+    return [part.view(*lead, *size, *stored.shape[1:]) for part, size in zip(parts, sizes, strict=True)]
 
 
-def _tensordict(parts: dict[str, Nested], shape: torch.Size) -> TensorDict:
+def _tensordict(parts: dict[str, Nested], shape: tuple[int, ...]) -> TensorDict:
     """Make a TensorDict of parts that fit, without the check of each: 2 µs instead of 14."""
-    return TensorDict._new_unsafe(parts, shape)
-
-
-def _unflatten(flat: Nested, shape: torch.Size) -> Nested:
-    return torch.unflatten(flat, 0, shape) if isinstance(flat, Tensor) else flat.reshape(shape)
+    return TensorDict._new_unsafe(parts, torch.Size(shape))
 
 
 def _one_more(steps: Tensor) -> Tensor:

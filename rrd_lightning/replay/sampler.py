@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,12 +14,19 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.replay.table import EpisodeTable
 
+KINDS = ("transitions", "episodes", "missing episodes", "steps")
+Integers: TypeAlias = NDArray[np.int64]
+
 
 class Draw(NamedTuple):
-    """Steps of episodes: rows of the episode table and steps in them, in tensors of one shape."""
+    """Steps of episodes: rows of the episode table, and steps in them.
 
-    episode: Tensor
-    step: Tensor
+    Arrays of NumPy, which works on so few numbers in half of torch's time. The shape of `step` is that of
+    the steps drawn; `episode` has the same shape, or one less dimension where each row is of one episode.
+    """
+
+    episode: Integers
+    step: Integers
 
 
 class PairedSampler(Sampler):
@@ -30,13 +37,19 @@ class PairedSampler(Sampler):
     are uniform over the episode. A subclass may draw otherwise: it overrides `transitions`,
     `episodes` or `steps`.
 
+    Each of these draws from its own generator, so that several batches drawn at once are the same as one
+    after another. They begin with the shape ``lead``: ``()`` for one batch, ``(batches,)`` for several.
+
     Args:
         batch_size: transitions in a batch.
         rrd_batch_size: steps of all subsequences in a batch together.
         rrd_sample_size: steps in a subsequence.
         rrd_replacement: draw a subsequence's steps with replacement. Without it the steps are
             distinct, unless the episode is shorter than `rrd_sample_size`.
-        generator: the source of randomness, the sampler's own.
+        seed: what all that is drawn follows from.
+
+    Attributes:
+        generators: the source of randomness of each kind of draw.
 
     Raises:
         ParameterError: if a size is not positive or a subsequence is larger than the batch of them.
@@ -48,7 +61,7 @@ class PairedSampler(Sampler):
         rrd_batch_size: int,
         rrd_sample_size: int,
         rrd_replacement: bool,
-        generator: torch.Generator,
+        seed: int = 0,
     ) -> None:
         require_positive(batch_size=batch_size, rrd_batch_size=rrd_batch_size, rrd_sample_size=rrd_sample_size)
         if rrd_sample_size > rrd_batch_size:
@@ -61,102 +74,126 @@ class PairedSampler(Sampler):
         self.num_subsequences = rrd_batch_size // rrd_sample_size
         self.rrd_sample_size = rrd_sample_size
         self.rrd_replacement = rrd_replacement
-        self.generator = generator
         self.table = EpisodeTable()
+        self.seed(seed)
 
-    def sample(self, storage: Any, batch_size: int = 0) -> tuple[Tensor, dict[str, Any]]:
-        """Draw a batch.
+    @property
+    def steps_per_batch(self) -> int:
+        """Steps that are gathered for a batch, of transitions and of subsequences."""
+        return self.batch_size + self.num_subsequences * self.rrd_sample_size
+
+    def seed(self, seed: int) -> None:
+        """Begin anew."""
+        seeds = np.random.SeedSequence(seed).generate_state(len(KINDS)).tolist()
+        self.generators = {
+            kind: torch.Generator().manual_seed(each) for kind, each in zip(KINDS, seeds, strict=True)
+        }
+
+    def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[Tensor, dict[str, Any]]:
+        """Draw a batch, or several.
 
         Returns:
-            The ring positions ``[batch_size + num_subsequences * rrd_sample_size]``, and what they
-            stand for: the draws ``transitions`` ``[batch_size]`` and ``subsequences``
-            ``[num_subsequences, rrd_sample_size]``, and ``with_replacement``
-            ``[num_subsequences]``, how the steps of each subsequence were drawn.
+            The ring positions ``[*lead, batch_size + num_subsequences * rrd_sample_size]``, and what
+            they stand for: the draws ``transitions``, of steps ``[*lead, batch_size]``, and
+            ``subsequences``, of steps ``[*lead, num_subsequences, rrd_sample_size]``, and
+            ``with_replacement`` ``[*lead, num_subsequences]``, how the steps of each subsequence were
+            drawn.
         """
         if not len(self.table):
             raise RuntimeError("the replay is empty: it admits finished episodes only, and none has finished")
-        transitions = self.transitions()
-        episodes = self.episodes()
+        transitions = self.transitions(lead)
+        episodes = self.episodes(lead)
         steps, with_replacement = self.steps(episodes)
-        subsequences = Draw(episodes[:, None].expand(steps.shape), steps)
         start = self.table.live["start"]
+        positions = start.take(episodes)[..., None] + steps
         index = np.concatenate(
-            [
-                start[draw.episode.numpy()].ravel() + draw.step.numpy().ravel()
-                for draw in (transitions, subsequences)
-            ]
+            [start.take(transitions.episode) + transitions.step, positions.reshape(*lead, -1)], axis=-1
         )
-        index %= storage.max_size
+        # A remainder would take longer: an episode goes round the ring's end once at most.
+        np.subtract(index, storage.max_size, out=index, where=index >= storage.max_size)
         return torch.from_numpy(index), {
             "transitions": transitions,
-            "subsequences": subsequences,
-            "with_replacement": with_replacement,
+            "subsequences": Draw(episodes, steps),
+            "with_replacement": torch.from_numpy(with_replacement),
         }
 
-    def transitions(self) -> Draw:
-        """Draw `batch_size` transitions, uniform over all that are stored."""
-        transition = self._uniform(self.batch_size)
+    def transitions(self, lead: tuple[int, ...]) -> Draw:
+        """Draw transitions ``[*lead, batch_size]``, uniform over all that are stored."""
+        transition = self._uniform("transitions", (*lead, self.batch_size))
         episode = self._episode(transition)
-        return Draw(torch.from_numpy(episode), torch.from_numpy(transition - self.table.live["begin"][episode]))
+        return Draw(episode, transition - self.table.live["begin"].take(episode))
 
-    def episodes(self) -> Tensor:
-        """Draw the rows ``[num_subsequences]`` of the episodes that give a subsequence each."""
+    def episodes(self, lead: tuple[int, ...]) -> Integers:
+        """Draw the rows ``[*lead, num_subsequences]`` of the episodes that give a subsequence each."""
         wanted = self.num_subsequences
         if len(self.table) < wanted:
-            return torch.from_numpy(self._episode(self._uniform(wanted)))
+            return self._episode(self._uniform("episodes", (*lead, wanted)))
+        drawn = self._episode(self._uniform("episodes", (*lead, 2 * wanted)))
+        rows = [self._distinct(row) for row in drawn.reshape(-1, 2 * wanted).tolist()]
+        return np.array(rows).reshape(*lead, wanted)
+
+    def _distinct(self, drawn: list[int]) -> list[int]:
+        """Leave distinct episodes, as many as there are subsequences."""
+        wanted = self.num_subsequences
         # Dropping repeats from proportional draws leaves proportional draws among the rest.
-        drawn = self._episode(self._uniform(2 * wanted)).tolist()
-        distinct = torch.from_numpy(np.array(list(dict.fromkeys(drawn))[:wanted]))
+        distinct = list(dict.fromkeys(drawn))[:wanted]
         if len(distinct) < wanted:
             weights = self.table["length"].double()
             weights[distinct] = 0
-            missing = wanted - len(distinct)
-            distinct = torch.cat([distinct, weights.multinomial(missing, generator=self.generator)])
+            missing = weights.multinomial(wanted - len(distinct), generator=self.generators["missing episodes"])
+            distinct += missing.tolist()
         return distinct
 
-    def steps(self, episodes: Tensor) -> tuple[Tensor, Tensor]:
+    def steps(self, episodes: Integers) -> tuple[Integers, NDArray[np.bool_]]:
         """Draw the steps of each episode's subsequence.
 
-        Returns:
-            The steps ``[num_subsequences, rrd_sample_size]``, and whether each subsequence was
-            drawn with replacement ``[num_subsequences]``.
-        """
-        length, size = self.table.live["length"][episodes.numpy()], self.rrd_sample_size
-        if self.rrd_replacement:
-            uniform = torch.rand(len(length), size, dtype=torch.float64, generator=self.generator)
-            steps = (uniform.numpy() * length[:, None]).astype(np.int64)
-            return torch.from_numpy(steps), torch.ones(len(length), dtype=torch.bool)
-        rows = [
-            torch.randperm(each, generator=self.generator)[:size]
-            if each >= size
-            else torch.randint(each, (size,), generator=self.generator)
-            for each in length.tolist()
-        ]
-        return torch.stack(rows), torch.from_numpy(length < size)
+        Args:
+            episodes: ``[*lead, num_subsequences]``.
 
-    def _uniform(self, count: int) -> NDArray[np.int64]:
+        Returns:
+            The steps ``[*lead, num_subsequences, rrd_sample_size]``, and whether each subsequence was
+            drawn with replacement ``[*lead, num_subsequences]``.
+        """
+        length, size, generator = (
+            self.table.live["length"].take(episodes),
+            self.rrd_sample_size,
+            self.generators["steps"],
+        )
+        if self.rrd_replacement:
+            uniform = torch.rand(*length.shape, size, dtype=torch.float64, generator=generator).numpy()
+            return (uniform * length[..., None]).astype(np.int64), np.ones(length.shape, np.bool_)
+        rows = [
+            torch.randperm(each, generator=generator)[:size].numpy()
+            if each >= size
+            else torch.randint(each, (size,), generator=generator).numpy()
+            for each in length.ravel().tolist()
+        ]
+        return np.array(rows).reshape(*length.shape, size), length < size
+
+    def _uniform(self, kind: str, shape: tuple[int, ...]) -> Integers:
         """Draw stored transitions, each as the number of those that were ever stored before it."""
         first, stored = self.table.left, self.table.transitions
-        return torch.randint(first, first + stored, (count,), generator=self.generator).numpy()
+        return torch.randint(first, first + stored, shape, generator=self.generators[kind]).numpy()
 
-    def _episode(self, transition: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _episode(self, transition: Integers) -> Integers:
         """Find the row of the episode that each transition belongs to."""
         # NumPy searches in this thread. torch would wake others, which takes longer than all the rest.
         return self.table.live["begin"].searchsorted(transition, side="right") - 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the generator."""
-        return {"generator": self.generator.get_state()}
+        """Return the state of the generators."""
+        return {kind: generator.get_state() for kind, generator in self.generators.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of the generator."""
-        self.generator.set_state(state_dict["generator"])
+        """Restore the state of the generators."""
+        for kind, state in state_dict.items():
+            self.generators[kind].set_state(state)
 
     def _empty(self) -> None:
         self.table = EpisodeTable()
 
     def dumps(self, path: str | Path) -> None:
-        """Write the state of the generator into a folder."""
+        """Write the state of the generators into a folder."""
         torch.save(self.state_dict(), Path(path) / "sampler.pt")
 
     def loads(self, path: str | Path) -> None:

@@ -33,6 +33,8 @@ def compiled(function: Function, device: torch.device) -> Function:
     on_gpu = device.type == "cuda"
     options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": not on_gpu, "triton.cudagraphs": on_gpu}
     call = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+    if not on_gpu:
+        return cast(Function, call)
 
     def once(*arguments: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

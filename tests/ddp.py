@@ -24,6 +24,7 @@ from torch import Tensor
 
 import tests.environments  # noqa: F401 - registers the environments
 from rrd_lightning import Environment
+from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Evaluate
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
 from tests.resuming import SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
@@ -55,9 +56,11 @@ class SameParameters(Callback):
             state |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         hashes = gathered({name: digest(value) for name, value in state.items()})
         assert hashes[0] == hashes[1], [name for name in state if hashes[0][name] != hashes[1][name]]
-        batches = gathered(digest(batch["subsequences"]["observation"]))
-        assert batches[0] != batches[1]
-        self.updates += 1
+        several = batch if isinstance(batch, list) else [batch]
+        for each in several:
+            action = gathered(digest(each["subsequences"]["action"]))
+            assert action[0] != action[1]
+        self.updates += len(several)
 
 
 def parameters() -> None:
@@ -70,26 +73,47 @@ def parameters() -> None:
         {"decomposition": EpisodicReward},
     ]
     for seed, options in enumerate(kinds):
-        seed_everything(seed, verbose=False)
-        env = Environment("Follow-v0")
-        module, data, check = make_module(env, **options), make_data(), SameParameters()
-        trainer = make_trainer(make_collect(env), check, log_every_n_steps=10, **TWO)
-        trainer.fit(module, data)
-        # Metrics are the whole job's.
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        assert gathered(metrics) == [metrics, metrics]
-        assert metrics["collect/replay_transitions"] == metrics["step"] == 300
-        assert check.updates == trainer.global_step == 40
-        state = module.state_dict().keys()
-        assert any("target_critic" in name for name in state)
-        assert "agent.log_temperature" in state
-        # Of the warm-up, the steps and the capacity each has half, from seeds of its own.
-        assert module.env_steps == 300
-        assert data.replay.capacity == 1000
-        assert gathered(len(data.replay)) == [150, 150]
-        for own in (data.replay.storage[:150]["observation"], torch.randn(4)):
-            first, second = gathered(digest(own))
-            assert first != second
+        same_parameters(seed, **options)
+
+
+def several() -> None:
+    """With several updates in a training step."""
+    same_parameters(0, data={"updates_per_step": 3})
+
+
+def images() -> None:
+    """Part of whose gradient is autograd's."""
+    same_parameters(0, "Pixels-v0", agent=partial(SAC, **SMALL, random_shift=1))
+
+
+def compiled() -> None:
+    """Each process compiles the update for itself."""
+    same_parameters(0, compile_update=True)
+
+
+def same_parameters(
+    seed: int, env_id: str = "Follow-v0", data: dict[str, Any] | None = None, **module_options: Any
+) -> None:
+    seed_everything(seed, verbose=False)
+    env = Environment(env_id)
+    module, datamodule, check = make_module(env, **module_options), make_data(**(data or {})), SameParameters()
+    trainer = make_trainer(make_collect(env), check, log_every_n_steps=10, **TWO)
+    trainer.fit(module, datamodule)
+    # Metrics are the whole job's.
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert gathered(metrics) == [metrics, metrics]
+    assert metrics["collect/replay_transitions"] == metrics["step"] == 300
+    assert check.updates == trainer.global_step == 40
+    state = module.state_dict().keys()
+    assert any("target_critic" in name for name in state)
+    assert "agent.log_temperature" in state
+    # Of the warm-up, the steps and the capacity each has half, from seeds of its own.
+    assert module.env_steps == 300
+    assert datamodule.replay.capacity == 1000
+    assert gathered(len(datamodule.replay)) == [150, 150]
+    for own in (datamodule.replay.storage[:150]["action"], torch.randn(4)):
+        first, second = gathered(digest(own))
+        assert first != second
 
 
 @contextmanager
@@ -193,5 +217,6 @@ def evaluate() -> None:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)  # torch of itself
     for case in sys.argv[1:]:
         globals()[case]()

@@ -18,10 +18,12 @@ import pytest
 import rrd_lightning
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.cli import main
-from rrd_lightning.envs import Rollout, libero
+from rrd_lightning.envs import Rollout, libero, libero_installation, libero_task
 
 ROOT = Path(rrd_lightning.__file__).parents[1]
-ASSETS = Path(os.environ.get(libero.ASSETS_VARIABLE) or ROOT.parent / "shared" / "libero" / "assets")
+ASSETS = Path(
+    os.environ.get(libero_installation.ASSETS_VARIABLE) or ROOT.parent / "shared" / "libero" / "assets"
+)
 DEMOS = Path(os.environ.get("RRD_LIBERO_DEMOS", ROOT.parent / "shared" / "libero")) / "demos"
 INSTALLED = importlib.util.find_spec("libero") is not None
 BOWL = "libero_goal/put_the_bowl_on_the_stove"
@@ -33,13 +35,14 @@ pytestmark = [
     pytest.mark.skipif(not INSTALLED, reason="hf-libero is not installed: make setup-libero"),
 ]
 simulated = pytest.mark.skipif(
-    not (ASSETS / "scenes").is_dir(), reason=f"no LIBERO assets: export {libero.ASSETS_VARIABLE}=FOLDER"
+    not (ASSETS / "scenes").is_dir(),
+    reason=f"no LIBERO assets: export {libero_installation.ASSETS_VARIABLE}=FOLDER",
 )
 
 
 @pytest.fixture(autouse=True)
 def _assets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(libero.ASSETS_VARIABLE, str(ASSETS.absolute()))
+    monkeypatch.setenv(libero_installation.ASSETS_VARIABLE, str(ASSETS.absolute()))
 
 
 def make(id: str = BOWL, **kwargs: Any) -> Any:
@@ -58,12 +61,12 @@ def equal(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 def test_ids() -> None:
     by_number = Environment("libero_goal:9")
-    assert by_number.id == f"libero_goal/{libero._task_names()['libero_goal'][9]}"
+    assert by_number.id == f"libero_goal/{libero_task.task_names()['libero_goal'][9]}"
     assert Environment(BOWL).id == BOWL
     assert Environment(BOWL).max_episode_steps == 300
     assert Environment(BOWL, max_episode_steps=7).max_episode_steps == 7
-    assert [len(names) for names in libero._task_names().values()] == [10, 10, 10, 10, 90]
-    assert libero.find_task("Pendulum-v1") is None
+    assert [len(names) for names in libero_task.task_names().values()] == [10, 10, 10, 10, 90]
+    assert libero_task.find_task("Pendulum-v1") is None
 
 
 def test_unknown_suites_and_tasks_list_the_valid_ones() -> None:
@@ -71,12 +74,12 @@ def test_unknown_suites_and_tasks_list_the_valid_ones() -> None:
         ParameterError, match="is of no suite of LIBERO; valid, the nearest first: libero_goal, "
     ) as error:
         Environment("libero_goals/x")
-    assert all(suite in str(error.value) for suite in libero.TIME_LIMITS)
+    assert all(suite in str(error.value) for suite in libero_task.TIME_LIMITS)
     with pytest.raises(
         ParameterError, match="no task of libero_goal; valid, the nearest first: put_the_bowl_on_the_stove, "
     ) as error:
         Environment("libero_goal/put_the_bowl_on_the_stov")
-    assert all(name in str(error.value) for name in libero._task_names()["libero_goal"])
+    assert all(name in str(error.value) for name in libero_task.task_names()["libero_goal"])
     with pytest.raises(ParameterError, match="libero_goal:0 to libero_goal:9"):
         Environment("libero_goal:10")
     with pytest.raises(ParameterError, match="is no task of libero_10; valid, the nearest first: "):
@@ -103,9 +106,9 @@ def test_bad_options(option: dict, message: str) -> None:
 
 @simulated
 def test_what_is_missing_is_one_error_with_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libero.importlib.metadata, "version", lambda name: "3.10.0")
-    monkeypatch.setattr(libero.ctypes.util, "find_library", lambda name: None)
-    monkeypatch.setattr(libero, "MODULES", ("numba", "no_such_module"))
+    monkeypatch.setattr(libero_installation.importlib.metadata, "version", lambda name: "3.10.0")
+    monkeypatch.setattr(libero_installation.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(libero_installation, "MODULES", ("numba", "no_such_module"))
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     with pytest.raises(ParameterError) as error:
         make(assets="nowhere")
@@ -119,8 +122,8 @@ def test_what_is_missing_is_one_error_with_the_commands(monkeypatch: pytest.Monk
 
 
 def test_no_package_is_an_error_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    libero._task_names.cache_clear()
-    monkeypatch.setattr(libero.importlib.util, "find_spec", lambda name: None)
+    libero_task.task_names.cache_clear()
+    monkeypatch.setattr(libero_installation.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ParameterError, match=r"not installed: pip install 'rrd-lightning\[libero\]'"):
         Environment(BOWL)
 
@@ -222,7 +225,7 @@ def test_seeds_and_the_global_generator() -> None:
 
 @simulated
 def test_initial_states() -> None:
-    env = gymnasium.make(libero.find_task(BOWL).spec(), **SMALL).unwrapped
+    env = gymnasium.make(libero_task.find_task(BOWL).spec(), **SMALL).unwrapped
     all_states = env._states
 
     def states(initial_states: str | int, number: int = 3) -> list[int]:
@@ -339,9 +342,9 @@ def test_two_workers_collect_and_resume() -> None:
 
 @simulated
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", libero.TIME_LIMITS)
+@pytest.mark.parametrize("suite", libero_task.TIME_LIMITS)
 def test_every_task_builds_resets_and_steps(suite: str) -> None:
-    for number, name in enumerate(libero._task_names()[suite]):
+    for number, name in enumerate(libero_task.task_names()[suite]):
         env = make(f"{suite}:{number}")
         first, _ = env.reset(seed=0)
         assert first["agentview"].std() > 5, name

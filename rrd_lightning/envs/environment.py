@@ -14,9 +14,9 @@ from gymnasium import Env, Space
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
-from rrd_lightning.envs import libero
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.in_turn import InTurn
+from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 
@@ -103,7 +103,7 @@ class Environment:
 
 
 def _find_spec(id: str) -> EnvSpec:
-    if task := libero.find_task(id):
+    if task := find_task(id):
         return task.spec()
     module, colon, name = id.rpartition(":")
     try:

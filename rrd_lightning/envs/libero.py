@@ -6,111 +6,22 @@ Liu et al., "LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
-import difflib
-import importlib.metadata
-import importlib.util
-import io
-import logging
 import os
-import re
-import runpy
-import sys
-import warnings
 from collections.abc import Iterator
-from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from gymnasium import Env, spaces
-from gymnasium.envs.registration import EnvSpec
-from packaging.specifiers import SpecifierSet
 
+from rrd_lightning.envs.libero_installation import ASSETS_VARIABLE, check_installation, quiet, simulator_module
+from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.errors import ParameterError, require_not_negative
 
-# The time limits of OpenVLA's evaluation: somewhat above the longest demonstration of each suite.
-TIME_LIMITS = {
-    "libero_spatial": 220,
-    "libero_object": 280,
-    "libero_goal": 300,
-    "libero_10": 520,
-    "libero_90": 400,
-}
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 PROPRIOCEPTION = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 INITIAL_STATES = ("random", "cycled")
-ASSETS_VARIABLE = "RRD_LIBERO_ASSETS"
-# From 3.4 on, objects of libero_spatial come to rest elsewhere.
-MUJOCO = SpecifierSet(">=3.2.7,<3.4")
-MODULES = ("libero", "robosuite", "bddl", "numba", "cv2", "easydict", "future", "termcolor", "OpenGL")
 RESET_ATTEMPTS = 10
-
-
-class Task(NamedTuple):
-    """One of the 130 tasks."""
-
-    suite: str
-    name: str
-
-    @property
-    def id(self) -> str:
-        """Such as ``libero_goal/put_the_bowl_on_the_stove``."""
-        return f"{self.suite}/{self.name}"
-
-    def spec(self) -> EnvSpec:
-        """Return what Gymnasium makes the environment from."""
-        return EnvSpec(
-            self.id,
-            entry_point="rrd_lightning.envs.libero:Libero",
-            max_episode_steps=TIME_LIMITS[self.suite],
-            kwargs={"task": self.id},
-        )
-
-    def file(self, folder: str, ending: str) -> Path:
-        """Return the path of one of the task's files in the installed package."""
-        return _package() / folder / self.suite / f"{self.name}.{ending}"
-
-    def instruction(self) -> str:
-        """Return what the robot is told to do."""
-        said = re.search(r"\(:language\s+([^)]*)\)", self.file("bddl_files", "bddl").read_text())
-        return " ".join(said[1].split()) if said else self.name.replace("_", " ")
-
-    def initial_states(self) -> np.ndarray[Any, Any]:
-        """Return the benchmark's initial states of the simulator, ``[50, state size]``."""
-        # What their pickled arrays are made of, under NumPy's old name of its core.
-        rebuild = import_module("numpy._core.multiarray")._reconstruct
-        array: list[Any] = [np.ndarray, np.dtype, np.dtypes.Float64DType]
-        array.append((rebuild, "numpy.core.multiarray._reconstruct"))
-        with torch.serialization.safe_globals(array):
-            states = torch.load(self.file("init_files", "pruned_init"), weights_only=True)
-        return np.asarray(states)
-
-
-def find_task(id: str) -> Task | None:
-    """Find the task that an id such as ``libero_goal/NAME`` or ``libero_goal:8`` stands for.
-
-    Returns:
-        None where the id is not one of LIBERO.
-
-    Raises:
-        ParameterError: if there is no such suite or task, or LIBERO is not installed.
-    """
-    if not id.startswith("libero_"):
-        return None
-    suite, _, name = id.replace(":", "/", 1).partition("/")
-    if suite not in TIME_LIMITS:
-        raise ParameterError("env.id", id, f"is of no suite of LIBERO; {_valid(suite, list(TIME_LIMITS))}")
-    names = _task_names()[suite]
-    if name.isdecimal() and int(name) < len(names):
-        name = names[int(name)]
-    if name not in names:
-        numbers = f"or a number: {suite}:0 to {suite}:{len(names) - 1}"
-        raise ParameterError("env.id", id, f"is no task of {suite}; {_valid(name, names)}; {numbers}")
-    return Task(suite, name)
 
 
 class Libero(Env[Any, Any]):
@@ -169,7 +80,7 @@ class Libero(Env[Any, Any]):
         self._states = found.initial_states()
         _check_initial_states(initial_states, len(self._states))
         self._assets = assets or os.environ.get(ASSETS_VARIABLE)
-        _check_installation(self._assets)
+        check_installation(self._assets)
         self.instruction = found.instruction()
         self.metadata = {**self.metadata, "instruction": self.instruction}
         self.render_mode = render_mode
@@ -239,9 +150,9 @@ class Libero(Env[Any, Any]):
         for _ in range(RESET_ATTEMPTS):
             seed = int(self.np_random.integers(2**31))
             try:
-                with _quiet():
+                with quiet():
                     self._try_reset(seed)
-            except _simulator_module("robosuite.utils.errors").RandomizationError as error:
+            except simulator_module("robosuite.utils.errors").RandomizationError as error:
                 cause = error
             else:
                 return
@@ -265,7 +176,7 @@ class Libero(Env[Any, Any]):
 
     def _build(self) -> Any:
         # Its cameras are off: they would take pictures at every step of the settling too.
-        return _simulator_module("libero.libero.envs.env_wrapper", self._assets).ControlEnv(
+        return simulator_module("libero.libero.envs.env_wrapper", self._assets).ControlEnv(
             str(self.task.file("bddl_files", "bddl")),
             use_camera_obs=False,
             has_offscreen_renderer=False,
@@ -289,7 +200,7 @@ class _Camera:
     """
 
     def __init__(self, sim: Any, fast: bool) -> None:
-        binding = _simulator_module("robosuite.utils.binding_utils")
+        binding = simulator_module("robosuite.utils.binding_utils")
         self._context = binding.MjRenderContextOffscreen(sim, device_id=-1)
         # Collision shapes are of group 0, what is to be seen of group 1.
         self._context.vopt.geomgroup[:2] = 0, 1
@@ -326,110 +237,6 @@ def _check_initial_states(initial_states: str | int, number: int) -> None:
             initial_states,
             f"must be one of {', '.join(INITIAL_STATES)}, or a number from 0 to {number - 1}",
         )
-
-
-def _check_installation(assets: str | None) -> None:
-    """Make sure, before any long work, that all that LIBERO needs is there.
-
-    Raises:
-        ParameterError: if not, with what to do about it.
-    """
-    missing = []
-    if modules := [name for name in MODULES if importlib.util.find_spec(name) is None]:
-        missing.append(f"the modules {', '.join(modules)}: {INSTALL}")
-    if (version := importlib.metadata.version("mujoco")) not in MUJOCO:
-        missing.append(f"MuJoCo {MUJOCO} instead of {version}: pip install 'mujoco{MUJOCO}'")
-    _choose_graphics()
-    if os.environ.get("MUJOCO_GL") == "osmesa" and not ctypes.util.find_library("OSMesa"):
-        missing.append(
-            "the library OSMesa, for pictures without a GPU: apt-get install libosmesa6 (with a GPU: "
-            "export MUJOCO_GL=egl)"
-        )
-    if assets is not None and not (Path(assets) / "scenes").is_dir():
-        missing.append(
-            f"LIBERO's assets, which are not in {assets!r}: export {ASSETS_VARIABLE}=FOLDER, the one that "
-            f"holds scenes/, or unset it to let hf-libero download them"
-        )
-    if missing:
-        raise ParameterError("env.id", "libero", f"LIBERO lacks {'; and '.join(missing)}")
-
-
-INSTALL = "pip install 'rrd-lightning[libero]' (beside a CPU-only torch, from a checkout: make setup-libero)"
-
-
-def _choose_graphics() -> None:
-    """Choose how MuJoCo draws, which it reads at its import, unless the user has chosen."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl" if torch.cuda.device_count() else "osmesa")
-
-
-def _package() -> Path:
-    """Return the folder of hf-libero's files, without importing it.
-
-    Raises:
-        ParameterError: if it is not installed.
-    """
-    spec = importlib.util.find_spec("libero")
-    if spec is None or spec.origin is None:
-        raise ParameterError("env.id", "libero", f"LIBERO is not installed: {INSTALL}")
-    return Path(spec.origin).parent / "libero"
-
-
-@cache
-def _task_names() -> dict[str, list[str]]:
-    # A file of names alone, run by itself: its package would ask a question when imported.
-    names = runpy.run_path(str(_package() / "benchmark" / "libero_suite_task_map.py"))
-    return {suite: names["libero_task_map"][suite] for suite in TIME_LIMITS}
-
-
-def _valid(name: str, names: list[str]) -> str:
-    nearest_first = difflib.get_close_matches(name, names, n=len(names), cutoff=0)
-    return f"valid, the nearest first: {', '.join(nearest_first)}"
-
-
-def _simulator_module(name: str, assets: str | None = None) -> Any:
-    """Import a module of LIBERO or robosuite, without question or print.
-
-    Raises:
-        ParameterError: if there are no assets, and they cannot be downloaded.
-    """
-    if name not in sys.modules:
-        logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-        _write_configuration()
-        with _quiet():
-            libero: Any = import_module("libero.libero")
-            if assets is not None:
-                libero._assets_path_cache = assets
-            elif not Path(libero.get_assets_path()).is_dir():
-                raise ParameterError(
-                    "env.kwargs.assets",
-                    None,
-                    "LIBERO's assets cannot be downloaded: connect this machine, or "
-                    f"export {ASSETS_VARIABLE}=FOLDER",
-                )
-            import_module("libero.libero.envs")
-    return import_module(name)
-
-
-def _write_configuration() -> None:
-    """Write LIBERO's default configuration where it has none: it would ask for it."""
-    folder = Path(os.environ.get("LIBERO_CONFIG_PATH", "~/.libero")).expanduser()
-    if (folder / "config.yaml").exists():
-        return
-    root = _package()
-    places = {"bddl_files": "bddl_files", "init_states": "init_files", "datasets": "../datasets"}
-    paths = {"benchmark_root": root, "assets": root / "assets"}
-    paths.update({key: root / place for key, place in places.items()})
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({key: str(path) for key, path in paths.items()}))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep LIBERO's prints and its dependencies' deprecations from the console."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager

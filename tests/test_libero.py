@@ -274,6 +274,20 @@ def test_only_what_is_asked_for_is_drawn(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @simulated
+@pytest.mark.skipif(os.environ.get("MUJOCO_GL", "osmesa") != "osmesa", reason="of OSMesa alone")
+def test_no_context_is_left_current() -> None:
+    """One that was destroyed while it was current made the process crash at a later one."""
+    env = make()
+    env.reset(seed=0)
+    current = importlib.import_module("OpenGL.osmesa").OSMesaGetCurrentContext
+    assert not current()
+    env.step(np.zeros(7, np.float32))
+    assert not current()
+    env.close()
+    assert not current()
+
+
+@simulated
 def test_fast_rendering_changes_the_picture_alone() -> None:
     fast, slow = make(proprioception=True), make(proprioception=True, fast_rendering=False)
     seen = [env.reset(seed=0)[0] for env in (fast, slow)]

@@ -209,6 +209,7 @@ class _Camera:
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._context.scn.flags[flag] = 0
         self.look_at(sim)
+        _let_go()
 
     def look_at(self, sim: Any) -> None:
         self._context.sim, self._context.model, self._context.data = sim, sim.model, sim.data
@@ -219,12 +220,27 @@ class _Camera:
         context.gl_ctx.make_current()  # another environment's may be
         context.render(size, size, context.model.camera_name2id(camera))
         bottom_up = context.read_pixels(size, size)
+        _let_go()
         return np.ascontiguousarray(bottom_up[::-1].transpose(2, 0, 1))
 
     def close(self) -> None:
         # What is freed is what the current context knows by these numbers.
         self._context.gl_ctx.make_current()
+        self._context.con.free()
+        _let_go()
         self._context = None
+
+
+def _let_go() -> None:
+    """Leave no OSMesa context current.
+
+    One that is destroyed while it is current leaves pointers behind, through which the next one jumps.
+    MuJoCo's `GLContext.free` means to let go first, but never finds that it is current: it compares
+    pointer objects, which are equal to themselves alone.
+    """
+    if os.environ.get("MUJOCO_GL") == "osmesa":
+        gl, osmesa = import_module("OpenGL.GL"), import_module("OpenGL.osmesa")
+        osmesa.OSMesaMakeCurrent(None, None, gl.GL_FLOAT, 0, 0)
 
 
 def _check_initial_states(initial_states: str | int, number: int) -> None:

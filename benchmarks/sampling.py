@@ -52,9 +52,20 @@ def bare_gather(replay: EpisodeReplay):
     return lambda: stored.index_select(0, next(turns))
 
 
-def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:
+def one_by_one(replay: EpisodeReplay) -> None:
+    """As many batches as are drawn together, alone."""
+    for _ in range(TOGETHER):
+        replay.sample()
+
+
+def ratios(ours: list[float], others: list[float]) -> list[float]:
+    """Round by round."""
+    return [our / other for our, other in zip(ours, others, strict=True)]
+
+
+def microseconds(works: dict, repeats: int) -> dict:
     """Of one call each, in rounds that take turns."""
-    timed: dict[str, list[float]] = {name: [] for name in works}
+    timed: dict = {name: [] for name in works}
     for work in works.values():
         work()
     for _ in range(ROUNDS):
@@ -69,9 +80,8 @@ def microseconds(works: dict, repeats: int) -> dict[str, list[float]]:
 def main() -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     torch.manual_seed(0)
-    print(
-        f"| vectors, transitions in episodes of T | microseconds a batch | {TOGETHER} together |\n|---|---|---|"
-    )
+    print(f"| vectors, transitions in episodes of T | microseconds a batch | {TOGETHER} together | ratio |")
+    print("|---|---|---|---|")
     replays = {}
     for transitions, length in ((10_000, 1000), (1_000_000, 1000), (1_000_000, 20)):
         for replacement in (True, False):
@@ -79,13 +89,12 @@ def main() -> None:
             replays[name] = make_replay(
                 lambda count: torch.randn(count, 17), 6, transitions, length, (256, 256, 64), replacement
             )
-    alone = microseconds({name: replay.sample for name, replay in replays.items()}, 50)
-    together = microseconds(
-        {name: partial(replay.sample_several, TOGETHER) for name, replay in replays.items()}, 2
-    )
+    works = {(name, "alone"): partial(one_by_one, replay) for name, replay in replays.items()}
+    works |= {(name, "together"): partial(replay.sample_several, TOGETHER) for name, replay in replays.items()}
+    timed = microseconds(works, 2)
     for name in replays:
-        each = [values / TOGETHER for values in together[name]]
-        print(f"| {name} | {spread(alone[name], 0)} | {spread(each, 0)} |")
+        alone, together = ([each / TOGETHER for each in timed[name, how]] for how in ("alone", "together"))
+        print(f"| {name} | {spread(alone, 0)} | {spread(together, 0)} | {spread(ratios(together, alone))} |")
     replay = replays["1,000,000, T = 1000, with replacement"]
     stored = sum(part.untyped_storage().nbytes() for part in replay.storage[:].values())
     one_step = 4 * (17 + 6) + 4 + 1  # observation, action, true reward, the flag of a termination
@@ -102,8 +111,8 @@ def main() -> None:
 
         replay = make_replay(observe, 7, 2000, 100, (32, 32, 32), True)
         timed = microseconds({"sample": replay.sample, "bare": bare_gather(replay)}, 10)
-        ratios = [ours / bare for ours, bare in zip(timed["sample"], timed["bare"], strict=True)]
-        print(f"| {size} | {spread(timed['sample'], 0)} | {spread(timed['bare'], 0)} | {spread(ratios)} |")
+        ours, bare = timed["sample"], timed["bare"]
+        print(f"| {size} | {spread(ours, 0)} | {spread(bare, 0)} | {spread(ratios(ours, bare))} |")
 
 
 if __name__ == "__main__":

@@ -77,17 +77,17 @@ def parameters() -> None:
 
 
 def several() -> None:
-    """With several updates in a training step."""
+    """Several updates in a training step."""
     same_parameters(0, data={"updates_per_step": 3})
 
 
 def images() -> None:
-    """Part of whose gradient is autograd's."""
+    """Images: part of their gradient is autograd's."""
     same_parameters(0, "Pixels-v0", agent=partial(SAC, **SMALL, random_shift=1))
 
 
 def compiled() -> None:
-    """Each process compiles the update for itself."""
+    """A compiled update: each process compiles it for itself."""
     same_parameters(0, compile_update=True)
 
 

@@ -17,7 +17,7 @@ from tensordict import TensorDict
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
-from rrd_lightning.replay.buffer import ring_size
+from rrd_lightning.replay.buffer import GATHERED_TOGETHER, ring_size
 
 
 def make_replay(
@@ -271,13 +271,19 @@ def test_a_sampler_may_add_to_the_batch() -> None:
 
 
 @pytest.mark.parametrize("replacement", [True, False])
-@pytest.mark.parametrize("episodes", [2, 4, 40])
-def test_batches_drawn_together_are_those_drawn_one_by_one(replacement: bool, episodes: int) -> None:
-    """With fewer episodes than subsequences, with hardly more, and round the ring's end."""
+@pytest.mark.parametrize("episodes", [2, 4, 45])
+@pytest.mark.parametrize("bytes_at_once", [GATHERED_TOGETHER, 0])
+def test_batches_drawn_together_are_those_drawn_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, replacement: bool, episodes: int, bytes_at_once: int
+) -> None:
+    """With fewer episodes than subsequences, with hardly more, and round the ring's end; one by one too."""
+    monkeypatch.setattr("rrd_lightning.replay.buffer.GATHERED_TOGETHER", bytes_at_once)
     together, apart = (make_replay(replacement=replacement) for _ in range(2))
     for identity in range(episodes):
         for replay in (together, apart):
             replay.add_episode(make_episode(identity, 3 + 5 * identity % 17))
+    last = together.episodes["start"] + together.episodes["length"]
+    assert bool((last >= together.storage.max_size).any()) == (episodes == 45)
     for count in (1, 2, 7):
         for batch in together.sample_several(count):
             alone = apart.sample()
@@ -286,6 +292,24 @@ def test_batches_drawn_together_are_those_drawn_one_by_one(replacement: bool, ep
                 batch[part].batch_size == alone[part].batch_size
                 for part in (keys.TRANSITIONS, keys.SUBSEQUENCES)
             )
+
+
+def test_a_count_of_batches_is_positive() -> None:
+    with pytest.raises(ParameterError, match="count=0: must be"):
+        make_replay().sample_several(0)
+
+
+def test_a_sampler_may_draw_otherwise() -> None:
+    class FromTheStart(PairedSampler):
+        def steps(self, episodes: Any) -> Any:
+            drawn, with_replacement = super().steps(episodes)
+            return 0 * drawn, with_replacement
+
+    replay = EpisodeReplay(100, FromTheStart(8, 8, 4, True))
+    replay.add_episode(make_episode(3, 5))
+    for batch in [replay.sample(), *replay.sample_several(2)]:
+        starts = batch[keys.SUBSEQUENCES][keys.OBSERVATION]
+        assert (starts == make_episode(3, 5)[keys.OBSERVATION][0]).all()
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -217,18 +217,24 @@ class _Camera:
     def picture(self, camera: str, size: int) -> np.ndarray[Any, Any]:
         """Return the camera's picture, upright, uint8 ``[3, size, size]``."""
         context = self._context
-        context.gl_ctx.make_current()  # another environment's may be
-        context.render(size, size, context.model.camera_name2id(camera))
-        bottom_up = context.read_pixels(size, size)
-        _let_go()
+        with self._current():
+            context.render(size, size, context.model.camera_name2id(camera))
+            bottom_up = context.read_pixels(size, size)
         return np.ascontiguousarray(bottom_up[::-1].transpose(2, 0, 1))
 
     def close(self) -> None:
         # What is freed is what the current context knows by these numbers.
-        self._context.gl_ctx.make_current()
-        self._context.con.free()
-        _let_go()
+        with self._current():
+            self._context.con.free()
         self._context = None
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        self._context.gl_ctx.make_current()
+        try:
+            yield
+        finally:
+            _let_go()
 
 
 def _let_go() -> None:

@@ -20,11 +20,12 @@ from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.replay.sampler import Draw, Integers, PairedSampler
 
-# What a sampler must draw; any other tensor that it adds is passed on in the batch.
+# What a sampler must draw; any other tensor `[*lead, ...]` that it adds is passed on in the batch.
 OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
 
-# Bytes of steps. For larger pieces of memory the system hands out new pages each time, slower than a copy.
-GATHERED_TOGETHER = 2**24
+# Bytes of all steps, with both observations of each. For a larger piece of memory the system hands out new
+# pages each time, which takes longer than the copy.
+GATHERED_TOGETHER = 2**25
 
 Nested: TypeAlias = Tensor | TensorDictBase
 
@@ -208,18 +209,30 @@ class EpisodeReplay(TensorDictReplayBuffer):
         Returns:
             ``transitions`` of batch size ``[batch_size]`` and ``subsequences`` of batch size
             ``[num_subsequences]`` whose steps are the second dimension of observation, action and
-            next observation, with the keys of `rrd_lightning.keys`. Every tensor is a copy.
+            next observation, with the keys of `rrd_lightning.keys`. Nothing of it lies in the replay;
+            its tensors share pieces of memory, so clone what is to be kept for long.
         """
-        return self._sample(())
+        return self._draw(())
 
     def sample_several(self, count: int) -> list[TensorDict]:
-        """Draw the batches that `sample` would draw one after another, with one gather for small ones."""
-        steps = self._paired_sampler.steps_per_batch
-        if count * steps * self._record_bytes > GATHERED_TOGETHER:
-            return [self.sample() for _ in range(count)]
-        return list(self._sample((count,)).unbind(0))
+        """Draw the batches of as many calls of `sample`, in less time.
 
-    def _sample(self, lead: tuple[int, ...]) -> TensorDict:
+        Args:
+            count: how many batches.
+
+        Returns:
+            The batches, the same to the last bit.
+
+        Raises:
+            ParameterError: if the count is not positive.
+        """
+        require_positive(count=count)
+        steps = count * self._paired_sampler.steps_per_batch
+        if 2 * steps * self._record_bytes > GATHERED_TOGETHER:
+            return [self.sample() for _ in range(count)]
+        return list(self._draw((count,)).unbind(0))
+
+    def _draw(self, lead: tuple[int, ...]) -> TensorDict:
         index, draws = self._paired_sampler.sample(self.storage, lead)
         transitions, subsequences = draws["transitions"], draws["subsequences"]
         sizes = transitions.step.shape[len(lead) :], subsequences.step.shape[len(lead) :]
@@ -237,7 +250,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         """Gather the steps at the ring positions; the next observation lies one record further.
 
         Returns:
-            What lies at the first positions, in the first size, and at the next, in the next.
+            For each size, the steps at the next so many positions, ``[*lead, *size, ...]``.
         """
         following = (index + 1).remainder_(self._records)
         both = torch.cat([index, following], -1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.replay.table import EpisodeTable
 
 KINDS = ("transitions", "episodes", "missing episodes", "steps")
@@ -35,10 +35,10 @@ class PairedSampler(Sampler):
     Transitions are uniform over all stored transitions. Subsequences belong to distinct episodes
     drawn in proportion to their length, as long as the table holds enough of them, and their steps
     are uniform over the episode. A subclass may draw otherwise: it overrides `transitions`,
-    `episodes` or `steps`.
+    `episodes` or `steps`, or `sample`, to add tensors to the batch.
 
     Each of these draws from its own generator, so that several batches drawn at once are the same as one
-    after another. They begin with the shape ``lead``: ``()`` for one batch, ``(batches,)`` for several.
+    after another. All shapes begin with ``lead``: ``()`` for one batch, ``(batches,)`` for several.
 
     Args:
         batch_size: transitions in a batch.
@@ -46,13 +46,14 @@ class PairedSampler(Sampler):
         rrd_sample_size: steps in a subsequence.
         rrd_replacement: draw a subsequence's steps with replacement. Without it the steps are
             distinct, unless the episode is shorter than `rrd_sample_size`.
-        seed: what all that is drawn follows from.
+        seed: of all generators together.
 
     Attributes:
         generators: the source of randomness of each kind of draw.
 
     Raises:
-        ParameterError: if a size is not positive or a subsequence is larger than the batch of them.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch of them, or the
+            seed is negative.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class PairedSampler(Sampler):
         return self.batch_size + self.num_subsequences * self.rrd_sample_size
 
     def seed(self, seed: int) -> None:
-        """Begin anew."""
+        """Restart all generators from a seed, which is not negative."""
+        require_not_negative(seed=seed)
         seeds = np.random.SeedSequence(seed).generate_state(len(KINDS)).tolist()
         self.generators = {
             kind: torch.Generator().manual_seed(each) for kind, each in zip(KINDS, seeds, strict=True)
@@ -133,7 +135,7 @@ class PairedSampler(Sampler):
         return np.array(rows).reshape(*lead, wanted)
 
     def _distinct(self, drawn: list[int]) -> list[int]:
-        """Leave distinct episodes, as many as there are subsequences."""
+        """Return the first distinct episodes, one for each subsequence; if too few are, draw more."""
         wanted = self.num_subsequences
         # Dropping repeats from proportional draws leaves proportional draws among the rest.
         distinct = list(dict.fromkeys(drawn))[:wanted]
@@ -154,11 +156,9 @@ class PairedSampler(Sampler):
             The steps ``[*lead, num_subsequences, rrd_sample_size]``, and whether each subsequence was
             drawn with replacement ``[*lead, num_subsequences]``.
         """
-        length, size, generator = (
-            self.table.live["length"].take(episodes),
-            self.rrd_sample_size,
-            self.generators["steps"],
-        )
+        length = self.table.live["length"].take(episodes)
+        size = self.rrd_sample_size
+        generator = self.generators["steps"]
         if self.rrd_replacement:
             uniform = torch.rand(*length.shape, size, dtype=torch.float64, generator=generator).numpy()
             return (uniform * length[..., None]).astype(np.int64), np.ones(length.shape, np.bool_)
@@ -186,8 +186,8 @@ class PairedSampler(Sampler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of the generators."""
-        for kind, state in state_dict.items():
-            self.generators[kind].set_state(state)
+        for kind, generator in self.generators.items():
+            generator.set_state(state_dict[kind])
 
     def _empty(self) -> None:
         self.table = EpisodeTable()

@@ -52,7 +52,7 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
             content["records"] = replay.records(table["start"][rows], table["length"][rows])
             write(content, folder / f"episodes-{saved}-{saved + count}.pt")
             saved += count
-    # The range and the generator, last: a folder without this file is not a saved replay.
+    # The range and the generators, last: a folder without this file is not a saved replay.
     state = {
         "oldest": oldest,
         "newest": newest,
@@ -63,7 +63,7 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
 
 
 def load_replay(replay: EpisodeReplay, folder: Path) -> None:
-    """Fill an empty replay with what `save_replay` wrote, its order and its generator.
+    """Fill an empty replay with what `save_replay` wrote, its order and its generators.
 
     Raises:
         ParameterError: naming the file that is missing, damaged, or of another environment.

@@ -189,6 +189,8 @@ def main(args: Sequence[str] | None = None) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     # Lightning 2.6 asks torch 2.13 in a way that torch will drop; a user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # The interval is counted in updates, over epochs; Lightning compares it with an epoch's training steps.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*", category=UserWarning)
     try:
         RRDCLI(
             RRDModule,

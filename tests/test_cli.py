@@ -6,6 +6,7 @@ import csv
 import re
 import subprocess
 import sys
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,16 @@ def test_runs_folder_that_cannot_be_written_to(capsys: pytest.CaptureFixture[str
 def test_user_environment_from_the_command_line() -> None:
     main([*DEBUG, "--env.id=tests.environments:Follow-v0"])
     assert metrics(env="Follow-v0")[-1]["step"] == "2000"
+
+
+def test_metrics_are_logged_where_an_epoch_is_shorter_than_their_interval() -> None:
+    """Lightning would warn that they are not; the interval is of updates, in any epoch."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        main([*DEBUG, "--data.updates_per_step=5", "--trainer.log_every_n_steps=30"])
+    assert not [each for each in caught if "logging interval" in str(each.message)]
+    # 80 updates: five in each of 16 iterations.
+    assert sum(bool(row["loss/reward"]) for row in metrics()) == 80 // 30
 
 
 def test_help_names_the_sections() -> None:

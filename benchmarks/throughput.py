@@ -3,7 +3,7 @@
 HalfCheetah-v5, one update per environment step, batch 256, networks 256 x 256, float32, on the CPU.
 Ours also learns the reward model (rrd 256 / 64), logs and draws its progress bar; the peer is as it
 comes, without logger or bar. Each measurement is a process of its own, in turn. The clock starts
-after the first 100 updates; compiling is over then.
+after the first 100 updates.
 
     pip install -c constraints.txt -e '.[benchmark]'
     python -m benchmarks.throughput
@@ -24,8 +24,8 @@ from benchmarks.spread import spread
 PEER = "stable-baselines3 SAC"
 RUNS = {
     PEER: ("peer", []),
-    "`rrd fit`, with reward model": ("ours", ["--model.compile_update=false"]),
-    "the same, compiled": ("ours", ["--model.compile_update=true"]),
+    "`rrd fit`, with reward model": ("ours", ["--model.compile_update=true"]),
+    "the same by torch's operations": ("ours", ["--model.compile_update=false"]),
 }
 WARMUP = 2000  # steps without updates
 BEGINNING = 100  # steps with updates before the clock starts: an iteration of ours

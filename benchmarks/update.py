@@ -2,21 +2,27 @@
 
     python -m benchmarks.update [--images]
 
-An update is `RRDModule.learn`, compiled or not, Adam's step and the targets: SAC and the reward model,
-networks of 256 x 256, float32. Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's
-(three channels, 9 numbers, 7 actions), batch 32, rrd 32 / 32.
+An update is `RRDModule.learn`, Adam's step and the targets: SAC and the reward model, networks of 256 x 256,
+float32; with the functions in C++ that a run on the CPU uses, and by torch's operations. Vectors have
+HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's (three channels, 9 numbers, 7 actions),
+batch 32, rrd 32 / 32.
 
 The floor is the time of the update's products, and convolutions, at the fastest float32 rate that this
 machine shows in the same run: of products of 256 x 256 matrices that stay in its caches, one by one and
-in pairs, by both libraries that torch has (precisions "highest" and "medium", each with its error). The
-operations are counted by torch's FlopCounterMode in the update itself. Rounds of everything take turns.
+in pairs, by both libraries that torch has (precisions "highest" and "medium") and by our own functions, each
+with its error. The operations are counted by torch's FlopCounterMode in the update by torch's operations.
+Rounds of everything take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.spread import spread
 from rrd_lightning import RRDModule, keys
-from rrd_lightning.compilation import compiled
+from rrd_lightning.networks import MLP, compiled_kernels
 
 ROUNDS = 15
 EXACT = 1e-6
@@ -80,35 +86,62 @@ def paired_batch(observe, actions: int, size: int, count: int, steps: int) -> Te
     )
 
 
-def make_update(module: RRDModule, batch: TensorDict, learn=RRDModule.learn):
+def make_update(module: RRDModule, batch: TensorDict):
     """One update, as a function."""
     optimizer = module.configure_optimizers()
 
     def update() -> None:
-        learn(module, batch)
+        module.learn(batch)
         optimizer.step()
         module.agent.update_targets()
 
     return update
 
 
-def products() -> dict[str, tuple]:
-    """Pieces of work whose operations are known: a function and its floating-point operations."""
-    left, right, out = (torch.randn(256, 256) for _ in range(3))
-    lefts, rights, outs = (torch.randn(2, 256, 256) for _ in range(3))
+class Product(NamedTuple):
+    """A product of 256 x 256 matrices, or of two pairs of them: by whom, and a function that makes it once."""
 
-    def repeat(product, *factors, out):
-        def work() -> None:
-            for _ in range(20):
-                product(*factors, out=out)
+    name: str
+    count: int
+    make: Callable[[], None]
+    factors: tuple[torch.Tensor, torch.Tensor]
+    result: torch.Tensor
 
-        return work
+    def work(self) -> None:
+        """Make it twenty times."""
+        for _ in range(20):
+            self.make()
 
-    single, pair = repeat(torch.mm, left, right, out=out), repeat(torch.bmm, lefts, rights, out=outs)
-    return {"one product": (single, 20 * 2 * 256**3), "a pair": (pair, 40 * 2 * 256**3)}
+    @property
+    def operations(self) -> int:
+        """Of `work`."""
+        return 20 * self.count * 2 * 256**3
+
+    def error(self) -> float:
+        """Relative to double precision."""
+        self.make()
+        exact = self.factors[0].double() @ self.factors[1].double()
+        return float((self.result - exact).norm() / exact.norm())
 
 
-def at(precision: str, work):
+def products() -> list[Product]:
+    """Those whose error is that of float32."""
+    found = []
+    for name, shape, product in (("one", (), torch.mm), ("a pair", (2,), torch.bmm)):
+        count = len(shape) + 1
+        for precision in ("highest", "medium"):
+            left, right, out = (torch.randn(*shape, 256, 256) for _ in range(3))
+            make = at(precision, partial(product, left, right, out=out))
+            found.append(Product(f'{name}, torch\'s "{precision}"', count, make, (left, right), out))
+        network = MLP([256, 256], members=count)
+        out, inputs = torch.empty(count, 256, 256), torch.randn(256, 256)
+        make = partial(compiled_kernels().forward, network, inputs, [out])
+        weights = network.layers()[0].weight.detach()
+        found.append(Product(f"{name}, ours", count, make, (inputs.expand_as(weights), weights), out))
+    return [each for each in found if each.error() < EXACT]
+
+
+def at(precision: str, work: Callable[[], object]) -> Callable[[], None]:
     """The work at one of torch's precisions."""
 
     def precise() -> None:
@@ -118,15 +151,6 @@ def at(precision: str, work):
         torch.set_float32_matmul_precision(before)
 
     return precise
-
-
-def product_error(precision: str) -> float:
-    """The relative error of products of 256 x 256 matrices, one by one and in pairs."""
-    left, right = torch.randn(2, 2, 256, 256)
-    found = []
-    at(precision, lambda: found.extend([left[0] @ right[0], left @ right]))()
-    exact = [left[0].double() @ right[0].double(), left.double() @ right.double()]
-    return max(float((each - true).norm() / true.norm()) for each, true in zip(found, exact, strict=True))
 
 
 def seconds(work, repeats: int) -> float:
@@ -142,46 +166,36 @@ def main() -> None:
     parser.add_argument("--images", action="store_true", help="images instead of vectors")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n")
-    made = (
-        {f"images {size}": image_module(size) for size in (84, 128, 256)}
-        if arguments.images
-        else {"vectors": vector_module()}
-    )
-    updates = {name: make_update(*parts) for name, parts in made.items()}
-    operations = {}
-    for name, update in updates.items():
-        update()
+    names = [f"images, {size} pixels" for size in (84, 128, 256)] if arguments.images else ["vectors"]
+    updates, operations = {}, {}
+    for name in names:
+        module, batch = image_module(int(name.split()[1])) if arguments.images else vector_module()
+        updates[f"{name}, torch's operations"] = slow = make_update(module, batch)
+        slow()
         with FlopCounterMode(display=False) as counter:
-            update()
-        operations[name] = counter.get_total_flops()
-    if not arguments.images:
-        learn = compiled(RRDModule.learn, torch.device("cpu"))
-        updates["vectors, compiled"] = make_update(*vector_module(), learn)
-        updates["vectors, compiled"]()
-        operations["vectors, compiled"] = operations["vectors"]
-    rates = {
-        (name, precision): (at(precision, work), count)
-        for name, (work, count) in products().items()
-        for precision in ("highest", "medium")
-        if product_error(precision) < EXACT
-    }
-    timed = {name: [] for name in [*updates, *rates]}
+            slow()
+        operations[name] = operations[f"{name}, torch's operations"] = counter.get_total_flops()
+        fast = copy.deepcopy(module)
+        fast.use(compiled_kernels())
+        updates[name] = make_update(fast, batch)
+    rates = products()
+    timed = {name: [] for name in [*updates, *(each.name for each in rates)]}
     for _ in range(ROUNDS):
         for name, update in updates.items():
             timed[name].append(seconds(update, 2 if arguments.images else 10))
-        for name, (work, _) in rates.items():
-            timed[name].append(seconds(work, 2))
+        for each in rates:
+            timed[each.name].append(seconds(each.work, 2))
 
-    print("| products | error | GFLOP/s: median (max) |\n|---|---|---|")
-    for name, (_, count) in rates.items():
-        median, fastest = statistics.median(timed[name]), min(timed[name])
-        rates_seen = f"{count / median / 1e9:.0f} ({count / fastest / 1e9:.0f})"
-        print(f"| {name[0]}, {name[1]!r} | {product_error(name[1]):.1e} | {rates_seen} |")
+    print("| products of 256 x 256 | error | GFLOP/s: median (max) |\n|---|---|---|")
+    for each in rates:
+        median, fastest = statistics.median(timed[each.name]), min(timed[each.name])
+        seen = f"{each.operations / median / 1e9:.0f} ({each.operations / fastest / 1e9:.0f})"
+        print(f"| {each.name} | {each.error():.1e} | {seen} |")
     print("\n| update | MFLOP | ms: median (min to max) | floor, ms | ratio: median (min to max) |")
     print("|---|---|---|---|---|")
     for name in updates:
         floors = [
-            operations[name] / max(count / timed[which][turn] for which, (_, count) in rates.items())
+            operations[name] / max(each.operations / timed[each.name][turn] for each in rates)
             for turn in range(ROUNDS)
         ]
         ratios = [took / floor for took, floor in zip(timed[name], floors, strict=True)]

@@ -1,17 +1,12 @@
-"""The update as compiled code."""
+"""The update as one graph on a GPU."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-
-from rrd_lightning.errors import ParameterError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,17 +16,10 @@ def compiled(function: Function, device: torch.device) -> Function:
 
     Random numbers are drawn as without. On a GPU it is recorded as a CUDA graph, and what it returns
     holds until the next call.
-
-    Raises:
-        ParameterError: if there is no C++ compiler.
     """
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        problem = f"needs a C++ compiler, and {compiler} is not there: install it, or name another by CXX"
-        raise ParameterError("model.compile_update", True, problem)
     rank_zero_info("The first update is compiled, which takes about 20 seconds")
     on_gpu = device.type == "cuda"
-    options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": not on_gpu, "triton.cudagraphs": on_gpu}
+    options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": on_gpu}
     call = torch.compile(function, fullgraph=True, dynamic=False, options=options)
     if not on_gpu:
         return cast(Function, call)

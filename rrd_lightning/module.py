@@ -25,6 +25,7 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.networks import MLP, Kernels, NotCompiledError, compiled_kernels
 from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
@@ -50,9 +51,10 @@ class RRDModule(LightningModule):
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.
-        compile_update: compile losses and gradients with `torch.compile`, into CUDA graphs on a GPU. The
-            first update then takes about 20 seconds, and needs a C++ compiler; results differ by
-            rounding. For vectors alone: images go through autograd.
+        compile_update: on the CPU, let functions in C++ do the perceptrons' work, which are compiled at
+            the start in a second or two; by default where there is a C++ compiler. On a GPU, compile
+            losses and gradients with `torch.compile` into CUDA graphs, at the first update, in about 20
+            seconds, for vectors alone; not by default. Results differ by rounding.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
@@ -71,7 +73,7 @@ class RRDModule(LightningModule):
         train_policy: bool = True,
         gradient_clip: dict[str, float] | None = None,
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
-        compile_update: bool = False,
+        compile_update: bool | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -117,8 +119,7 @@ class RRDModule(LightningModule):
                 )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
-            if self.compile_update:
-                self._compile()
+            self._compile(self.trainer.strategy.root_device)
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()
@@ -128,12 +129,34 @@ class RRDModule(LightningModule):
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
 
-    def _compile(self) -> None:
-        for part in (self.agent, self.decomposition) if self.train_policy else (self.decomposition,):
-            if not part.compilable:
-                problem = f"{type(part).__name__} cannot be compiled for {self.observation_space}"
-                raise ParameterError("model.compile_update", True, problem)
-        self._learn = compiled(type(self).learn, self.trainer.strategy.root_device)
+    def _compile(self, device: torch.device) -> None:
+        if device.type == "cpu":
+            self.use(self._kernels())
+        elif self.compile_update:
+            for part in (self.agent, self.decomposition) if self.train_policy else (self.decomposition,):
+                if not part.compilable:
+                    problem = f"{type(part).__name__} cannot be compiled for {self.observation_space}"
+                    raise ParameterError("model.compile_update", True, problem)
+            self._learn = compiled(type(self).learn, device)
+
+    def _kernels(self) -> Kernels | None:
+        if self.compile_update is False:
+            return None
+        try:
+            kernels = compiled_kernels()
+        except NotCompiledError as error:
+            if self.compile_update:
+                raise ParameterError("model.compile_update", True, str(error)) from error
+            rank_zero_info(f"Updates are slower than they could be: model.compile_update {error}")
+            return None
+        rank_zero_info("Perceptrons: in C++, compiled for this processor")
+        return kernels
+
+    def use(self, kernels: Kernels | None) -> None:
+        """Let functions in C++ work out the perceptrons, or torch's operations without them."""
+        for network in self.modules():
+            if isinstance(network, MLP):
+                network.kernels = kernels
 
     def on_fit_start(self) -> None:
         """Let processes draw different noise: with the same seed they have the same weights."""

@@ -86,11 +86,6 @@ def images() -> None:
     same_parameters(0, "Pixels-v0", agent=partial(SAC, **SMALL, random_shift=1))
 
 
-def compiled() -> None:
-    """A compiled update: each process compiles it for itself."""
-    same_parameters(0, compile_update=True)
-
-
 def same_parameters(
     seed: int, env_id: str = "Follow-v0", data: dict[str, Any] | None = None, **module_options: Any
 ) -> None:

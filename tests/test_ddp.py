@@ -33,11 +33,6 @@ def test_processes_have_the_same_bits_after_every_update() -> None:
     run_two("parameters", "several", "images", "gradient")
 
 
-@pytest.mark.slow  # two compilations at once
-def test_processes_that_compile_have_the_same_bits() -> None:
-    run_two("compiled")
-
-
 def test_two_processes_resume_to_the_last_bit() -> None:
     run_two("resume")
 

@@ -176,7 +176,8 @@ def test_an_image_run_learns_from_bytes_and_is_used_without_its_environment(
     monkeypatch.setattr("gymnasium.make", None)
     loaded = RRDModule.load_from_checkpoint(Path("pixels.ckpt"))
     front = batch[keys.TRANSITIONS][keys.OBSERVATION]
-    assert torch.equal(loaded.agent.act(front, explore=False), module.agent.act(front, explore=False))
+    # Up to rounding: outside `fit` nothing is compiled.
+    torch.testing.assert_close(loaded.agent.act(front, explore=False), module.agent.act(front, explore=False))
 
 
 def test_a_stored_step_takes_little_more_than_its_observation() -> None:

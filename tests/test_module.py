@@ -87,7 +87,8 @@ def test_agent_learns_from_the_reward_model_before_the_update(monkeypatch: pytes
     learn = SAC.learn
 
     def spy(self: SAC, transitions: TensorDict, reward: torch.Tensor) -> Any:
-        expected = latest[-1].reward(transitions).detach() if latest else reward
+        with torch.no_grad():
+            expected = latest[-1].reward(transitions) if latest else reward
         checked.append(torch.equal(reward, expected) and not reward.requires_grad)
         return learn(self, transitions, reward)
 
@@ -215,7 +216,8 @@ def test_load_from_checkpoint(checkpoint: tuple[Path, RRDModule], monkeypatch: p
     for name, value in trained.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name])
     observation = torch.randn(3, 1)
-    assert torch.equal(
+    # Up to rounding: outside `fit` nothing is compiled.
+    torch.testing.assert_close(
         loaded.agent.act(observation, explore=False), trained.agent.act(observation, explore=False)
     )
     # The temperature etc. are as they were configured, not as the defaults are.

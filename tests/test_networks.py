@@ -61,11 +61,10 @@ def test_a_tape_s_numbers_are_autograd_s(members: int | None, sizes: list[int], 
             found, seen = tape.record(inputs.detach())
             weights = weights.view(found.shape)
             torch.testing.assert_close(found, outputs.detach().view(found.shape))
-            gradient, inner = tape.backward(seen, weights)
-            torch.testing.assert_close(gradient, expected)
-            torch.testing.assert_close(tape.input_gradient(inner), expected_inputs)
-            inner = tape.trace(seen, 2 * weights)
-            torch.testing.assert_close(tape.input_gradient(inner, slice(1, None)), 2 * expected_inputs[:, 1:])
+            torch.testing.assert_close(tape.backward(seen, weights), expected)
+            torch.testing.assert_close(tape.trace(seen, weights), expected_inputs)
+            found = tape.trace(seen, 2 * weights, slice(1, None))
+            torch.testing.assert_close(found, 2 * expected_inputs[:, 1:])
 
 
 def test_a_tape_follows_its_network() -> None:
@@ -76,7 +75,7 @@ def test_a_tape_follows_its_network() -> None:
     with torch.no_grad():
         _, seen = first.record(one)
         second.record(other)
-        gradient, _ = first.backward(seen, torch.ones(4, 2))
+        gradient = first.backward(seen, torch.ones(4, 2))
     (expected,) = torch.autograd.grad(network(one).sum(), network.vector)
     torch.testing.assert_close(gradient, expected)
     for moved in (copy.deepcopy(first), first):
@@ -85,6 +84,15 @@ def test_a_tape_follows_its_network() -> None:
         with torch.no_grad():
             inputs = torch.randn(6, 3).double()
             torch.testing.assert_close(moved.forward(inputs), network(inputs))
+
+
+def test_a_tape_is_used_in_inference_mode_and_outside() -> None:
+    """As by validation and training, with as many rows."""
+    network, inputs = MLP([3, 5, 1]), torch.randn(4, 3)
+    tape, expected = Tape(network, Scratch()), network(inputs).squeeze(-1).detach()
+    for mode in (torch.no_grad, torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(tape.forward(inputs), expected)
 
 
 def test_an_update_stays_on_its_device() -> None:

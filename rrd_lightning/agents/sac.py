@@ -127,9 +127,10 @@ class SAC(Agent):
         self.critic = MLP([observations + actions, *hidden_sizes, 1], members=2)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         scratch = Scratch()
-        self._acting, self._foreseeing = Tape(self.actor, scratch), Tape(self.actor, scratch)
-        self._judging, self._advising = Tape(self.critic, scratch), Tape(self.critic, scratch)
-        self._promising = Tape(self.target_critic, scratch)
+        self._acting, self._judging, self._promising = (
+            Tape(network, scratch) for network in (self.actor, self.critic, self.target_critic)
+        )
+        self._performing = Tape(self.actor, Scratch())
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.gamma = gamma
         self.random_shift = random_shift
@@ -155,7 +156,9 @@ class SAC(Agent):
     @torch.no_grad()
     def act(self, observation: Observation, *, explore: bool) -> Tensor:
         """Draw actions ``[..., actions]``, or return the policy's mode where not exploring."""
-        mean, log_std = mean_and_log_std(self.actor(self._features(observation)))
+        features = self._features(observation)
+        outputs = self._performing.forward(features.reshape(-1, features.shape[-1]))
+        mean, log_std = mean_and_log_std(outputs.view(*features.shape[:-1], -1))
         if explore:
             mean = mean + log_std.exp() * torch.randn_like(mean)
         return mean.tanh()
@@ -209,10 +212,10 @@ class SAC(Agent):
         self, following: Tensor, reward: Tensor, terminated: Tensor, temperature: Tensor, noise: Tensor
     ) -> Tensor:
         """The soft value ``[batch]`` that both critics learn, of the reward and what follows."""
-        draw = SquashedDraw(self._foreseeing.forward(following), noise)
+        draw = SquashedDraw(self._acting.forward(following), noise, self._acting.kernels())
         value = self._promising.forward(torch.cat([following, draw.action], -1)).amin(0)
-        value -= temperature * draw.log_prob
-        return reward + self.gamma * value.masked_fill_(terminated, 0.0)
+        value.addcmul_(temperature, draw.log_prob, value=-1).masked_fill_(terminated, 0.0)
+        return reward.add(value, alpha=self.gamma)
 
     def _learn_critic(self, features: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 5: the squared error to the soft target, summed over both critics.
@@ -221,11 +224,11 @@ class SAC(Agent):
             their values ``[2, batch]``, their gradient, and, for images, that of the features.
         """
         value, seen = self._judging.record(torch.cat([features, action], -1))
-        gradient, inner = self._judging.backward(seen, (value - target) * (2 / len(features)))
-        of_features = inner.new_empty(0)
+        of_value = (value - target) * (2 / len(features))
+        of_features = features.new_empty(0)
         if self._parts.channels:
-            of_features = self._judging.input_gradient(inner, slice(features.shape[-1]))
-        return value, gradient, of_features
+            of_features = self._judging.trace(seen, of_value, slice(features.shape[-1]))
+        return value, self._judging.backward(seen, of_value), of_features
 
     def _learn_policy(
         self, features: Tensor, temperature: Tensor, noise: Tensor
@@ -238,13 +241,12 @@ class SAC(Agent):
         """
         batch = len(features)
         outputs, seen = self._acting.record(features)
-        draw = SquashedDraw(outputs, noise)
-        values, seen_by_critics = self._advising.record(torch.cat([features, draw.action], -1))
+        draw = SquashedDraw(outputs, noise, self._acting.kernels())
+        values, seen_by_critics = self._judging.record(torch.cat([features, draw.action], -1))
         value, lower = values.min(0)
         chosen = torch.zeros_like(values).scatter_(0, lower[None], -1 / batch)
-        inner = self._advising.trace(seen_by_critics, chosen)
-        of_action = self._advising.input_gradient(inner, slice(features.shape[-1], None))
-        gradient, _ = self._acting.backward(seen, draw.gradient(of_action, temperature / batch))
+        of_action = self._judging.trace(seen_by_critics, chosen, slice(features.shape[-1], None))
+        gradient = self._acting.backward(seen, draw.gradient(of_action, temperature / batch))
         return value, draw.log_prob, gradient
 
     @torch.no_grad()

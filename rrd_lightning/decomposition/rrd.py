@@ -146,7 +146,7 @@ class RRD(Decomposition):
         if torch.is_grad_enabled():
             reward: Tensor = self.network(inputs).squeeze(-1)
             return reward
-        return self._tape.forward(inputs.flatten(0, -2)).reshape(inputs.shape[:-1]).clone()
+        return self._tape.forward(inputs.flatten(0, -2)).reshape(inputs.shape[:-1])
 
     def learn(self, subsequences: TensorDictBase) -> Metrics:
         """Set the gradient of `rrd_loss`, worked out by hand."""
@@ -167,11 +167,11 @@ class RRD(Decomposition):
         """Return the predictions ``[N, K]``, the network's gradient, and, for images, that of the inputs."""
         predicted, seen = self._tape.record(inputs.flatten(0, 1))
         predicted = predicted.view(inputs.shape[:-1])
-        gradient, inner = self._tape.backward(seen, self._gradient(predicted, *facts).flatten())
-        of_inputs = inner.new_empty(0)
+        of_predicted = self._gradient(predicted, *facts).flatten()
+        of_inputs = inputs.new_empty(0)
         if self._parts.channels:
-            of_inputs = self._tape.input_gradient(inner).view_as(inputs)
-        return predicted, gradient, of_inputs
+            of_inputs = self._tape.trace(seen, of_predicted).view_as(inputs)
+        return predicted, self._tape.backward(seen, of_predicted), of_inputs
 
     def _loss(
         self, predicted: Tensor, episode_return: Tensor, length: Tensor, with_replacement: Tensor

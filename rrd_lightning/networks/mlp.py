@@ -35,6 +35,9 @@ class MLP(nn.Module):
         members: how many perceptrons, each layer of which is one batched product; one by default,
             without a dimension for it.
 
+    Attributes:
+        kernels: the `Kernels` that a `Tape` of this network uses, if any.
+
     Raises:
         ParameterError: if a layer has no unit.
     """
@@ -45,6 +48,7 @@ class MLP(nn.Module):
             raise ParameterError("hidden_sizes", list(sizes[1:-1]), "every layer must have at least one unit")
         self.sizes = tuple(sizes)
         self.members = members
+        self.kernels: Any = None  # a copy of the network has them too
         stack = () if members is None else (members,)
         self._shapes: list[tuple[int, ...]] = []
         for fan_in, fan_out in pairwise(sizes):

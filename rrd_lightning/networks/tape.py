@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rrd_lightning.networks.kernels import Kernels
 from rrd_lightning.networks.mlp import MLP, Layer
 
 # ReLU's derivative, in place, by the operation that autograd calls.
@@ -31,6 +32,9 @@ class Scratch:
             return like.new_empty(shape)
         kept = self._tensors.get(name)
         if kept is None or kept.shape != shape or kept.dtype != like.dtype or kept.device != like.device:
+            kept = None
+        # What inference mode made cannot be written to outside of it.
+        if kept is None or (kept.is_inference() and not torch.is_inference_mode_enabled()):
             kept = self._tensors[name] = like.new_empty(shape)
         return kept
 
@@ -39,7 +43,8 @@ class Tape:
     """Evaluates a perceptron and works out its gradient without autograd.
 
     The numbers are autograd's, up to rounding. Autograd makes new large tensors in every evaluation; a
-    tape has its own and uses them again. What it returns therefore holds until it is used again.
+    tape has its own and uses them again: what it recorded, and the gradient that it returned, hold until
+    the next. Where the network has `Kernels`, they do the work.
 
     Args:
         network: the perceptron, or several.
@@ -55,6 +60,14 @@ class Tape:
         self._views: dict[str, tuple[Any, list[Layer]]] = {}
         self._kept = Scratch()
 
+    def kernels(self) -> Kernels | None:
+        """The functions that do the work, where there are any for the network's numbers."""
+        network = self._network
+        if network.kernels is None or torch.compiler.is_compiling():
+            return None
+        served = network.vector.dtype == torch.float32 and network.vector.device.type == "cpu"
+        return network.kernels if served else None
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Evaluate ``[rows, sizes[0]]`` to ``[rows, sizes[-1]]``, with several members to ``[members, ...]``.
 
@@ -63,49 +76,58 @@ class Tape:
         Args:
             inputs: one batch, seen by every member.
         """
-        return self._evaluate(inputs, self._scratch)[-1]
+        if kernels := self.kernels():
+            outputs = self._outputs(inputs)
+            hidden = [None] * (len(self._network.sizes) - 2)
+            kernels.forward(self._network, inputs.contiguous(), [*hidden, outputs])
+            return outputs
+        return self._evaluate(inputs, self._scratch)[0]
 
     def record(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Evaluate as `forward` does, and keep what each layer saw, for `backward`."""
-        *seen, outputs = self._evaluate(inputs, self._kept)
-        return outputs, seen
+        """Evaluate as `forward` does, and keep what each layer saw, for `backward` and `trace`."""
+        if kernels := self.kernels():
+            outputs, inputs = self._outputs(inputs), inputs.contiguous()
+            hidden = self._rooms("output", len(inputs), self._kept)
+            kernels.forward(self._network, inputs, [*hidden, outputs])
+            return outputs, [inputs, *hidden]
+        return self._evaluate(inputs, self._kept)
 
-    def _evaluate(self, inputs: Tensor, scratch: Scratch) -> list[Tensor]:
-        """Return the inputs of each layer, and the outputs."""
+    def _evaluate(self, inputs: Tensor, scratch: Scratch) -> tuple[Tensor, list[Tensor]]:
+        """Return the outputs, and the inputs of each layer."""
         seen = [inputs.expand(*self._stack, *inputs.shape)]
         affine = torch.baddbmm if self._several else torch.addmm
         *hidden, last = self._layers()
-        *rooms, room = self._rooms(len(inputs), scratch)
-        for layer, inner in zip(hidden, rooms, strict=True):
-            seen.append(affine(layer.bias, seen[-1], layer.weight, out=inner).relu_())
+        for layer, room in zip(hidden, self._rooms("output", len(inputs), scratch), strict=True):
+            seen.append(affine(layer.bias, seen[-1], layer.weight, out=room).relu_())
         if not self._one_output:
-            return [*seen, affine(last.bias, seen[-1], last.weight, out=room)]
-        for values, weight, bias, outputs in self._members(seen[-1], last.weight, last.bias, room):
+            return affine(last.bias, seen[-1], last.weight), seen
+        found = self._outputs(inputs)
+        for values, weight, bias, outputs in self._members(seen[-1], last.weight, last.bias, found):
             torch.addmv(bias.view(1), values, weight[:, 0], out=outputs)
-        return [*seen, room]
+        return found, seen
 
-    def backward(self, seen: list[Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Go back through all layers.
+    def backward(self, seen: list[Tensor], gradient: Tensor) -> Tensor:
+        """Return the gradient of the network's `vector`.
 
         Args:
-            seen: what `record` kept.
+            seen: what `record` kept, and is used up by this.
             gradient: of the outputs.
-
-        Returns:
-            the gradient of the network's `vector`, and that of the first layer's outputs, for
-            `input_gradient`.
         """
         if torch.compiler.is_compiling():
             return self._put_together(seen, gradient)
         vector = self._kept.take("found", self._network.vector.shape, gradient)
+        if kernels := self.kernels():
+            room = self._scratch.take(("transposed", self._several), vector.shape, vector)
+            kernels.backward(self._network, seen[0], seen[1:], gradient.contiguous(), vector, room)
+            return vector
         found = self._view("found", vector)
-        for index in reversed(range(1, len(seen))):
+        for index in reversed(range(len(seen))):
             self._learn(seen[index], gradient, found[index])
-            gradient = self._pass_on(seen, index, gradient)
-        self._learn(seen[0], gradient, found[0])
-        return vector, gradient
+            if index:
+                gradient = self._pass_on(seen, index, gradient)
+        return vector
 
-    def _put_together(self, seen: list[Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def _put_together(self, seen: list[Tensor], gradient: Tensor) -> Tensor:
         """Go back as `backward` does, for the compiler, which copies what is written into views."""
         parts: list[Tensor] = []
         for index in reversed(range(len(seen))):
@@ -113,16 +135,24 @@ class Tape:
             parts = [(seen[index].mT @ columns).flatten(), columns.sum(-2).flatten(), *parts]
             if index:
                 gradient = self._pass_on(seen, index, gradient)
-        return torch.cat(parts), gradient
+        return torch.cat(parts)
 
-    def trace(self, seen: list[Tensor], gradient: Tensor) -> Tensor:
-        """Go back as `backward` does, for the gradient of the first layer's outputs alone."""
+    def trace(self, seen: list[Tensor], gradient: Tensor, columns: slice = ALL) -> Tensor:
+        """Return the gradient of some columns of the inputs, summed over members.
+
+        Args:
+            seen: what `record` kept.
+            gradient: of the outputs.
+            columns: which of the inputs.
+        """
+        if kernels := self.kernels():
+            first, last, _ = columns.indices(self._network.sizes[0])
+            found = gradient.new_empty(len(seen[0]), last - first)
+            room = self._scratch.take(("transposed", self._several), self._network.vector.shape, gradient)
+            kernels.trace(self._network, seen[1:], gradient.contiguous(), first, found, room)
+            return found
         for index in reversed(range(1, len(seen))):
             gradient = self._pass_on(seen, index, gradient)
-        return gradient
-
-    def input_gradient(self, gradient: Tensor, columns: slice = ALL) -> Tensor:
-        """Return the gradient of some columns of the inputs, from that of the first layer's outputs."""
         if gradient.dim() == 1 + self._several:
             gradient = gradient.unsqueeze(-1)
         gradient = gradient @ self._layers()[0].weight[..., columns, :].mT
@@ -141,14 +171,16 @@ class Tape:
             self._views[name] = (place, self._network.layers(vector))
         return self._views[name][1]
 
-    def _rooms(self, rows: int, scratch: Scratch) -> list[Tensor]:
-        """Tensors for the outputs of each layer."""
-        shapes = [(*self._stack, rows, width) for width in self._network.sizes[1:]]
-        if self._one_output:
-            shapes[-1] = shapes[-1][:-1]
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """A new tensor for what the network gives."""
+        width = self._network.sizes[-1]
+        return inputs.new_empty(*self._stack, len(inputs), *(() if self._one_output else (width,)))
+
+    def _rooms(self, name: str, rows: int, scratch: Scratch) -> list[Tensor]:
+        """Tensors of the shape of each hidden layer's outputs."""
         return [
-            scratch.take(("output", index, self._several), shape, self._network.vector)
-            for index, shape in enumerate(shapes)
+            scratch.take((name, index, self._several), (*self._stack, rows, width), self._network.vector)
+            for index, width in enumerate(self._network.sizes[1:-1], 1)
         ]
 
     def _members(self, *tensors: Tensor) -> Any:

@@ -9,9 +9,10 @@ from typing import Any, Literal, Self
 
 import torch
 from gymnasium import Space
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
@@ -30,6 +31,7 @@ from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
+HOOK = "on_before_optimizer_step"
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -88,6 +90,7 @@ class RRDModule(LightningModule):
         self.env_steps = 0
         self._loaded_updates = 0
         self._updates_in_step = 1
+        self._listened_to = True
         self._learn = type(self).learn
         if not train_policy:
             self.agent.requires_grad_(False)
@@ -169,6 +172,10 @@ class RRDModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""
+        trainer: Any = self.trainer
+        self._listened_to = is_overridden(HOOK, self) or any(
+            is_overridden(HOOK, each, Callback) for each in trainer.callbacks
+        )
         optimizer: Any = self.optimizers()
         for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
             group.update({option: value for option, value in own.items() if option != "params"})
@@ -193,10 +200,20 @@ class RRDModule(LightningModule):
         for group in optimizer.param_groups:
             if limit := self.gradient_clip.get(group["name"]):
                 torch.nn.utils.clip_grad_norm_(group["params"], limit)
-        optimizer.step()
+        self._step(optimizer)
         if self.train_policy:
             self.agent.update_targets()
         return metrics
+
+    def _step(self, optimizer: Any) -> None:
+        """Take a step, and count it."""
+        if self._listened_to:
+            optimizer.step()
+            return
+        # What Lightning does when nobody overrides its hook, without asking each callback: 0.2 ms less.
+        optimizer._on_before_step()
+        optimizer.optimizer.step()
+        optimizer._on_after_step()
 
     def logs_now(self) -> bool:
         """Tell whether metrics are logged: whether the training step's updates reached the next logging."""

@@ -102,6 +102,22 @@ def test_agent_learns_from_the_reward_model_before_the_update(monkeypatch: pytes
     assert checked == [True] * 12
 
 
+def test_a_callback_that_listens_hears_of_each_step() -> None:
+    """Lightning's own way is taken for it, with the same result to the last bit."""
+
+    class Listener(Callback):
+        gradients: ClassVar[list[float]] = []
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            self.gradients.append(float(pl_module.agent.actor.vector.grad.norm()))
+
+    heard, module, _ = run(callbacks=[Listener()], collect={"total_env_steps": 160})
+    alone, other, _ = run(collect={"total_env_steps": 160})
+    assert len(Listener.gradients) == heard.global_step == alone.global_step == 12
+    assert min(Listener.gradients) > 0
+    assert all(map(torch.equal, module.state_dict().values(), other.state_dict().values()))
+
+
 def test_targets_follow_each_update() -> None:
     class Watch(Callback):
         targets: ClassVar[list[torch.Tensor]] = []

@@ -203,7 +203,7 @@ class SAC(Agent):
         target = self._target(following, reward, terminated, temperature, next_noise)
         value, of_critic, of_features = self._learn_critic(features, action, target)
         lower_value, log_prob, of_actor = self._learn_policy(features, temperature, noise)
-        of_temperature = -(log_prob.mean() + self.target_entropy)
+        of_temperature = -self.target_entropy - log_prob.mean()
         return Update(
             of_critic, of_actor, of_temperature, of_features, temperature, value, target, lower_value, log_prob
         )

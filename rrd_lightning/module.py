@@ -11,6 +11,8 @@ import torch
 from gymnasium import Space
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from tensordict import TensorDictBase
@@ -31,7 +33,6 @@ from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
-HOOK = "on_before_optimizer_step"
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -90,7 +91,7 @@ class RRDModule(LightningModule):
         self.env_steps = 0
         self._loaded_updates = 0
         self._updates_in_step = 1
-        self._listened_to = True
+        self._asks = True
         self._learn = type(self).learn
         if not train_policy:
             self.agent.requires_grad_(False)
@@ -133,6 +134,7 @@ class RRDModule(LightningModule):
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
 
     def _compile(self, device: torch.device) -> None:
+        self._learn = type(self).learn
         if device.type == "cpu":
             self.use(self._kernels())
         elif self.compile_update:
@@ -170,12 +172,20 @@ class RRDModule(LightningModule):
         """One Adam with a group per part, so that global_step is the number of updates."""
         return LeanAdam(self._parameter_groups())
 
+    def _step_is_overridden(self) -> bool:
+        """Tell whether a callback, the strategy or the precision has its own idea of an optimizer's step."""
+        trainer: Any = self.trainer
+        strategy = trainer.strategy
+        return (
+            is_overridden("on_before_optimizer_step", self)
+            or any(is_overridden("on_before_optimizer_step", each, Callback) for each in trainer.callbacks)
+            or is_overridden("optimizer_step", strategy, Strategy)
+            or is_overridden("optimizer_step", strategy.precision_plugin, Precision)
+        )
+
     def on_train_start(self) -> None:
         """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""
-        trainer: Any = self.trainer
-        self._listened_to = is_overridden(HOOK, self) or any(
-            is_overridden(HOOK, each, Callback) for each in trainer.callbacks
-        )
+        self._asks = self._step_is_overridden()
         optimizer: Any = self.optimizers()
         for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
             group.update({option: value for option, value in own.items() if option != "params"})
@@ -207,10 +217,10 @@ class RRDModule(LightningModule):
 
     def _step(self, optimizer: Any) -> None:
         """Take a step, and count it."""
-        if self._listened_to:
+        if self._asks:
             optimizer.step()
             return
-        # What Lightning does when nobody overrides its hook, without asking each callback: 0.2 ms less.
+        # What remains of that where nobody overrides anything, 0.2 ms sooner.
         optimizer._on_before_step()
         optimizer.optimizer.step()
         optimizer._on_after_step()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,31 +24,25 @@ from rrd_lightning.decomposition import RRD
 from rrd_lightning.networks import (
     MLP,
     Kernels,
-    NotCompiledError,
     Scratch,
     Tape,
     compiled_kernels,
 )
 from tests.runs import SMALL, make_module, run
 
-
-def can_compile() -> bool:
-    try:
-        compiled_kernels()
-    except NotCompiledError:
-        return False
-    return True
-
-
-needs_compiler = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler"
+)
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -190,6 +186,33 @@ def test_other_numbers_than_float32_are_torch_s_task() -> None:
 
 
 @needs_compiler
+def test_inputs_that_the_functions_cannot_read_are_torch_s_task() -> None:
+    """It reads those with gaps, and refuses other numbers and widths."""
+    network = MLP([3, 40, 2])
+    network.kernels = compiled_kernels()
+    tape, inputs = Tape(network, Scratch()), torch.randn(3, 50).T
+    with torch.no_grad():
+        for evaluate in (tape.forward, lambda given: tape.record(given)[0]):
+            torch.testing.assert_close(evaluate(inputs), network(inputs))
+            for wrong in (
+                inputs.double(),
+                inputs.half(),
+                inputs.bfloat16(),
+                torch.randn(50, 4),
+                torch.randn(3),
+            ):
+                with pytest.raises(RuntimeError):
+                    evaluate(wrong)
+        outputs, noise = torch.randn(8, 50).T, torch.randn(4, 50).T
+        found, expected = SquashedDraw(outputs, noise, compiled_kernels()), SquashedDraw(outputs, noise)
+        torch.testing.assert_close(found.action, expected.action)
+        weight = torch.randn(4, 50).T
+        torch.testing.assert_close(
+            found.gradient(weight, torch.tensor(0.3)), expected.gradient(weight, torch.tensor(0.3))
+        )
+
+
+@needs_compiler
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_policy_s_draw_and_gradient_are_torch_s(seed: int) -> None:
@@ -220,6 +243,16 @@ def test_copies_have_the_functions_too() -> None:
         inputs = torch.randn(2, 3)
         with torch.no_grad():
             torch.testing.assert_close(Tape(each, Scratch()).forward(inputs), network(inputs).squeeze(-1))
+
+
+@needs_compiler
+def test_a_copy_without_a_compiler_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MLP([3, 4, 1])
+    network.kernels = compiled_kernels()
+    written = pickle.dumps(network)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled_kernels.cache_clear()
+    assert pickle.loads(written).kernels is None
 
 
 def metrics_of(**module: object) -> tuple[RRDModule, dict[str, torch.Tensor]]:

@@ -35,8 +35,11 @@ class SquashedDraw:
     """
 
     def __init__(self, outputs: Tensor, noise: Tensor, kernels: Kernels | None = None) -> None:
+        readable = outputs.dtype == noise.dtype == torch.float32
+        self._kernels = kernels = kernels if readable else None
+        if kernels:
+            outputs, noise = outputs.contiguous(), noise.contiguous()
         self._outputs = outputs
-        self._kernels = kernels
         if kernels:
             self.action, self._spread = torch.empty_like(noise), torch.empty_like(noise)
             self.log_prob = noise.new_empty(len(noise))
@@ -64,7 +67,7 @@ class SquashedDraw:
         action = self.action
         if self._kernels:
             found = torch.empty_like(self._outputs)
-            given = action_gradient, log_prob_gradient
+            given = action_gradient.contiguous(), log_prob_gradient
             self._kernels.draw_gradient(self._outputs, (action, self._spread), LOG_STD_RANGE, given, found)
             return found
         mean = action_gradient + action * (2 * log_prob_gradient - action * action_gradient)

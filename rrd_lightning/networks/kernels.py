@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from rrd_lightning.networks.mlp import MLP
@@ -61,8 +63,8 @@ class Kernels:
         self._draw_gradient.argtypes = [c_int, c_int, c_float, c_float, *[place] * 6]
 
     def __reduce__(self) -> Any:
-        """Let a copy be compiled where it is unpickled, perhaps for another processor."""
-        return compiled_kernels, ()
+        """Let a copy be compiled where it is unpickled, perhaps for another processor, or be None."""
+        return _kernels_here, ()
 
     def forward(self, network: MLP, inputs: Tensor, outputs: Sequence[Tensor | None]) -> None:
         """Write the outputs of each layer, but for those that are not wanted.
@@ -183,7 +185,8 @@ def compiled_kernels(*options: str) -> Kernels:
     Raises:
         NotCompiledError: if that is not possible.
     """
-    compiler = os.environ.get("CXX", "g++")
+    command_line = shlex.split(os.environ.get("CXX", "g++"))
+    compiler = command_line[0]
     if shutil.which(compiler) is None:
         raise NotCompiledError(f"needs a C++ compiler, and {compiler} is not there: install it, or set CXX")
     with TemporaryDirectory() as folder:
@@ -192,7 +195,7 @@ def compiled_kernels(*options: str) -> Kernels:
             [*OPTIONS, *options, "-fopenmp", "-c", str(SOURCE), "-o", str(compiled)],
             ["-shared", str(compiled), _threads(), "-o", str(library)],
         ):
-            result = subprocess.run([compiler, *command], capture_output=True, text=True)
+            result = subprocess.run([*command_line, *command], capture_output=True, text=True)
             if result.returncode:
                 raise NotCompiledError(f"{compiler} cannot compile {SOURCE}: {result.stderr.strip()}")
         try:
@@ -201,9 +204,17 @@ def compiled_kernels(*options: str) -> Kernels:
             raise NotCompiledError(f"what {compiler} compiled cannot be loaded: {error}") from error
 
 
+def _kernels_here() -> Kernels | None:
+    try:
+        return compiled_kernels()
+    except NotCompiledError:
+        return None
+
+
 def _threads() -> str:
     """The library of threads that torch has loaded: another would bring threads of its own."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.exists() else []
-    loaded = [line.split()[-1] for line in lines if "libgomp" in line or "libiomp" in line]
-    return next(iter(loaded), "-fopenmp")
+    loaded = [line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line or "libiomp" in line]
+    of_torch = [path for path in loaded if path.startswith(str(Path(torch.__file__).parent.parent))]
+    return next(iter([*of_torch, *loaded]), "-fopenmp")

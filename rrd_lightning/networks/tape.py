@@ -68,6 +68,11 @@ class Tape:
         served = network.vector.dtype == torch.float32 and network.vector.device.type == "cpu"
         return network.kernels if served else None
 
+    def _kernels_for(self, inputs: Tensor) -> Kernels | None:
+        """The functions, for inputs that they can read. What else there is torch takes, or refuses."""
+        read = inputs.dtype == torch.float32 and inputs.device.type == "cpu"
+        return self.kernels() if read and inputs.shape[1:] == self._network.sizes[:1] else None
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Evaluate ``[rows, sizes[0]]`` to ``[rows, sizes[-1]]``, with several members to ``[members, ...]``.
 
@@ -76,7 +81,7 @@ class Tape:
         Args:
             inputs: one batch, seen by every member.
         """
-        if kernels := self.kernels():
+        if kernels := self._kernels_for(inputs):
             outputs = self._outputs(inputs)
             hidden = [None] * (len(self._network.sizes) - 2)
             kernels.forward(self._network, inputs.contiguous(), [*hidden, outputs])
@@ -85,7 +90,7 @@ class Tape:
 
     def record(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Evaluate as `forward` does, and keep what each layer saw, for `backward` and `trace`."""
-        if kernels := self.kernels():
+        if kernels := self._kernels_for(inputs):
             outputs, inputs = self._outputs(inputs), inputs.contiguous()
             hidden = self._rooms("output", len(inputs), self._kept)
             kernels.forward(self._network, inputs, [*hidden, outputs])

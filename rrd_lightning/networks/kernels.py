@@ -185,7 +185,7 @@ def compiled_kernels(*options: str) -> Kernels:
     Raises:
         NotCompiledError: if that is not possible.
     """
-    command_line = shlex.split(os.environ.get("CXX", "g++"))
+    command_line = shlex.split(os.environ.get("CXX") or "g++")
     compiler = command_line[0]
     if shutil.which(compiler) is None:
         raise NotCompiledError(f"needs a C++ compiler, and {compiler} is not there: install it, or set CXX")

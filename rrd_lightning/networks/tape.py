@@ -92,7 +92,7 @@ class Tape:
         """Evaluate as `forward` does, and keep what each layer saw, for `backward` and `trace`."""
         if kernels := self._kernels_for(inputs):
             outputs, inputs = self._outputs(inputs), inputs.contiguous()
-            hidden = self._rooms("output", len(inputs), self._kept)
+            hidden = self._rooms(len(inputs), self._kept)
             kernels.forward(self._network, inputs, [*hidden, outputs])
             return outputs, [inputs, *hidden]
         return self._evaluate(inputs, self._kept)
@@ -102,7 +102,7 @@ class Tape:
         seen = [inputs.expand(*self._stack, *inputs.shape)]
         affine = torch.baddbmm if self._several else torch.addmm
         *hidden, last = self._layers()
-        for layer, room in zip(hidden, self._rooms("output", len(inputs), scratch), strict=True):
+        for layer, room in zip(hidden, self._rooms(len(inputs), scratch), strict=True):
             seen.append(affine(layer.bias, seen[-1], layer.weight, out=room).relu_())
         if not self._one_output:
             return affine(last.bias, seen[-1], last.weight), seen
@@ -181,10 +181,10 @@ class Tape:
         width = self._network.sizes[-1]
         return inputs.new_empty(*self._stack, len(inputs), *(() if self._one_output else (width,)))
 
-    def _rooms(self, name: str, rows: int, scratch: Scratch) -> list[Tensor]:
+    def _rooms(self, rows: int, scratch: Scratch) -> list[Tensor]:
         """Tensors of the shape of each hidden layer's outputs."""
         return [
-            scratch.take((name, index, self._several), (*self._stack, rows, width), self._network.vector)
+            scratch.take(("output", index, self._several), (*self._stack, rows, width), self._network.vector)
             for index, width in enumerate(self._network.sizes[1:-1], 1)
         ]
 

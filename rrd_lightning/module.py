@@ -28,7 +28,8 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.networks import MLP, Kernels, NotCompiledError, compiled_kernels
+from rrd_lightning.kernels import NotCompiledError
+from rrd_lightning.networks import MLP, Kernels, compiled_kernels
 from rrd_lightning.optimizer import LeanAdam
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
@@ -93,6 +94,7 @@ class RRDModule(LightningModule):
         self._updates_in_step = 1
         self._asks = True
         self._learn = type(self).learn
+        self._kernels: Kernels | None = None
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
@@ -136,7 +138,7 @@ class RRDModule(LightningModule):
     def _compile(self, device: torch.device) -> None:
         self._learn = type(self).learn
         if device.type == "cpu":
-            self.use(self._kernels())
+            self.use(self._compiled_kernels())
         elif self.compile_update:
             for part in (self.agent, self.decomposition) if self.train_policy else (self.decomposition,):
                 if not part.compilable:
@@ -144,7 +146,7 @@ class RRDModule(LightningModule):
                     raise ParameterError("model.compile_update", True, problem)
             self._learn = compiled(type(self).learn, device)
 
-    def _kernels(self) -> Kernels | None:
+    def _compiled_kernels(self) -> Kernels | None:
         if self.compile_update is False:
             return None
         try:
@@ -158,7 +160,8 @@ class RRDModule(LightningModule):
         return kernels
 
     def use(self, kernels: Kernels | None) -> None:
-        """Let functions in C++ work out the perceptrons, or torch's operations without them."""
+        """Let functions in C++ do the work of the networks and Adam, or torch's operations without them."""
+        self._kernels = kernels
         for network in self.modules():
             if isinstance(network, MLP):
                 network.kernels = kernels
@@ -170,7 +173,8 @@ class RRDModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group per part, so that global_step is the number of updates."""
-        return LeanAdam(self._parameter_groups())
+        library = self._kernels.library if self._kernels else None
+        return LeanAdam(self._parameter_groups(), library)
 
     def _step_is_overridden(self) -> bool:
         """Tell whether a callback, the strategy or the precision has its own idea of an optimizer's step."""

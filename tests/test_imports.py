@@ -11,8 +11,8 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
-    ["seeding", "files", "distributed", "optimizer", "compilation"],
-    ["checkpoints", "component", "networks", "replay", "envs", "spaces", "episode"],
+    ["seeding", "files", "distributed", "kernels", "compilation"],
+    ["checkpoints", "component", "networks", "optimizer", "replay", "envs", "spaces", "episode"],
     ["decomposition", "agents", "memory", "judging"],
     ["datasets", "pictures"],
     ["data", "module"],

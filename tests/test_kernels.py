@@ -1,4 +1,4 @@
-"""Perceptrons and the squashed policy in C++: torch's numbers up to rounding, by any number of threads."""
+"""Networks and updates in C++: torch's numbers up to rounding, by any number of threads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule
+from tensordict import TensorDict
 
-from rrd_lightning import Environment, ParameterError, RRDModule
-from rrd_lightning.agents.squashed import LOG_STD_RANGE, SquashedDraw
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
+from rrd_lightning.agents import SAC, sac_kernels
+from rrd_lightning.agents.squashed import LOG_STD_RANGE
 from rrd_lightning.decomposition import RRD
+from rrd_lightning.kernels import compiled_library
 from rrd_lightning.networks import (
     MLP,
     Kernels,
@@ -33,6 +38,12 @@ from tests.runs import SMALL, make_module, run
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler"
 )
+
+
+def forget() -> None:
+    """Compile anew when asked again."""
+    compiled_library.cache_clear()
+    compiled_kernels.cache_clear()
 
 
 @contextmanager
@@ -130,34 +141,200 @@ def test_any_number_of_threads_gives_the_same_bits(sizes: tuple[int, ...], membe
         assert all(torch.equal(several[0], other) for other in several[1:])
 
 
-@needs_compiler
-def test_nothing_is_written_beside_the_results() -> None:
-    """Each result stands between numbers that must stay."""
-    network, rows, kernels = MLP([5, 19, 33, 3], members=2), 37, compiled_kernels()
-    whole: list[torch.Tensor] = []
+def between(whole: list[torch.Tensor], *shape: int) -> torch.Tensor:
+    """A result that stands between numbers that must stay."""
+    whole.append(torch.full((torch.Size(shape).numel() + 128,), 7.0))
+    return whole[-1][64:-64].view(shape)
 
-    def between(*shape: int) -> torch.Tensor:
-        whole.append(torch.full((torch.Size(shape).numel() + 128,), 7.0))
-        return whole[-1][64:-64].view(shape)
 
-    hidden, outputs = [between(2, rows, 19), between(2, rows, 33)], between(2, rows, 3)
-    vector, room, traced = between(len(network.vector)), between(len(network.vector)), between(rows, 2)
-    inputs = torch.randn(rows, 5)
-    kernels.forward(network, inputs, [*hidden, outputs])
-    kernels.trace(network, hidden, outputs, 3, traced, room)
-    kernels.backward(network, inputs, hidden, outputs, vector, room)
-    action, spread, log_prob = between(rows, 3), between(rows, 3), between(rows)
-    kernels.draw(torch.randn(rows, 6), torch.randn(rows, 3), LOG_STD_RANGE, (action, spread, log_prob))
-    gradient = between(rows, 6)
-    given_gradients = torch.randn(rows, 3), torch.tensor(0.1)
-    kernels.draw_gradient(torch.randn(rows, 6), (action, spread), LOG_STD_RANGE, given_gradients, gradient)
-    assert len(whole) == 10
+def check_beside(whole: list[torch.Tensor], count: int) -> None:
+    assert len(whole) == count
     for each in whole:
         assert (each[:64] == 7).all()
         assert (each[-64:] == 7).all()
-    assert all(
-        (each != 7).all() for each in (*hidden, outputs, vector, traced, action, spread, log_prob, gradient)
+        assert (each[64:-64] != 7).all()
+
+
+@needs_compiler
+def test_nothing_is_written_beside_the_results() -> None:
+    network, rows, kernels = MLP([5, 19, 33, 3], members=2), 37, compiled_kernels()
+    whole: list[torch.Tensor] = []
+    new = partial(between, whole)
+    hidden, outputs = [new(2, rows, 19), new(2, rows, 33)], new(2, rows, 3)
+    vector, traced = new(len(network.vector)), new(rows, 2)
+    inputs = torch.randn(rows, 5)
+    kernels.forward(network, inputs, [*hidden, outputs])
+    kernels.trace(network, hidden, outputs, 3, traced)
+    kernels.backward(network, inputs, hidden, outputs, vector)
+    sac_kernels.act(kernels, MLP([5, 19, 6]), LOG_STD_RANGE, inputs, torch.randn(rows, 3), new(rows, 3))
+    check_beside(whole, 6)
+
+
+@needs_compiler
+def test_an_update_writes_nothing_beside_its_results() -> None:
+    whole: list[torch.Tensor] = []
+
+    class Between(Scratch):
+        def take(self, name: object, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+            return between(whole, *shape)
+
+    module, batch = make_update([19, 33], observations=5, actions=3, rows=37, subsequences=(3, 13))
+    module.use(compiled_kernels())
+    module.agent._found = module.decomposition._found = Between()
+    module.learn(batch)
+    check_beside(whole, 2 + 8)
+
+
+def make_update(
+    hidden_sizes: list[int],
+    observations: int,
+    actions: int,
+    rows: int,
+    subsequences: tuple[int, int],
+    **options: object,
+) -> tuple[RRDModule, TensorDict]:
+    """A module and a paired batch with all kinds of rows, log σ at its bounds and beyond, α other than 1."""
+    module = RRDModule(
+        Box(-torch.inf, torch.inf, (observations,)),
+        Box(-1, 1, (actions,)),
+        partial(SAC, hidden_sizes=hidden_sizes, initial_temperature=0.3),
+        partial(RRD, hidden_sizes=hidden_sizes, **options),
     )
+    for network in networks_of(module):
+        network.vector.data.add_(0.1 * torch.randn_like(network.vector))
+    if rows > 3:
+        last = module.agent.actor.layers()[-1].bias
+        last.data[..., actions] = 2.5
+        last.data[..., -1] = -25.0
+
+    def part(*shape: int) -> dict[str, torch.Tensor]:
+        names = keys.OBSERVATION, keys.NEXT_OBSERVATION
+        return {
+            **{name: torch.randn(*shape, observations) for name in names},
+            keys.ACTION: torch.rand(*shape, actions) * 2 - 1,
+        }
+
+    count = subsequences[0]
+    transitions = {**part(rows), keys.TERMINATED: torch.rand(rows) < 0.3}
+    facts = {
+        keys.EPISODE_RETURN: 10 * torch.randn(count),
+        keys.EPISODE_LENGTH: torch.randint(1, 20, (count,)),
+        keys.WITH_REPLACEMENT: torch.rand(count) < 0.5,
+    }
+    batch = {
+        keys.TRANSITIONS: TensorDict(transitions, [rows]),
+        keys.SUBSEQUENCES: TensorDict({**part(*subsequences), **facts}, [count]),
+    }
+    return module, TensorDict(batch, [])
+
+
+def learned(module: RRDModule, batch: TensorDict, seed: int) -> dict[str, torch.Tensor]:
+    """All gradients and metrics of an update; noise is drawn in single precision, and so is the same."""
+    torch.manual_seed(seed)
+    drawn = torch.randn_like
+
+    def like(tensor: torch.Tensor) -> torch.Tensor:
+        return drawn(tensor.float()).to(tensor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn_like", like)
+        metrics = module.learn(batch)()
+    gradients = {name: each.grad for name, each in module.named_parameters() if each.grad is not None}
+    return {**metrics, **gradients}
+
+
+def in_double(batch: TensorDict) -> TensorDict:
+    return batch.apply(lambda each: each.double() if each.is_floating_point() else each)
+
+
+@needs_compiler
+@settings(deadline=None, max_examples=50)
+@given(
+    hidden_sizes=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    observations=st.integers(1, 40),
+    actions=st.integers(1, 9),
+    rows=st.integers(1, 100),
+    subsequences=st.tuples(st.integers(1, 6), st.integers(2, 40)),
+    bias_correction=st.booleans(),
+    scale=st.sampled_from(["per_step", "episode"]),
+    seed=st.integers(0, 1000),
+)
+def test_an_update_is_that_of_torch(seed: int, **sizes: object) -> None:
+    torch.manual_seed(seed)
+    module, batch = make_update(**sizes)
+    exact = copy.deepcopy(module).double()
+    module.use(compiled_kernels())
+    expected = learned(exact, in_double(batch), seed)
+    with pytest.MonkeyPatch.context() as patch:
+        # What torch would do instead is not there.
+        patch.delattr(SAC, "_update")
+        patch.delattr(RRD, "_update")
+        found = learned(module, batch, seed)
+    assert len(found) == len(expected) == 10 + 4
+    for name, each in expected.items():
+        # Units and critics that are nearly equal may change their order in single precision.
+        assert error(found[name], each) < 1e-3, name
+    assert sum(error(found[name], each) < 2e-5 for name, each in expected.items()) >= 12
+
+
+@needs_compiler
+def test_any_number_of_threads_makes_the_same_update() -> None:
+    module, batch = make_update([256, 256], observations=17, actions=6, rows=256, subsequences=(4, 64))
+    module.use(compiled_kernels())
+    states = []
+    for count in (1, 2, 3):
+        trained = copy.deepcopy(module)
+        optimizer = trained.configure_optimizers()
+        with threads(count):
+            for seed in range(3):
+                metrics = learned(trained, batch, seed)
+                optimizer.step()
+        states.append({**metrics, **trained.state_dict()})
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+        assert torch.equal(value, states[2][name]), name
+
+
+@needs_compiler
+def test_what_is_not_a_number_reaches_all_gradients() -> None:
+    """It is never hidden by the comparison of two critics: a run that diverges shows it."""
+    for network in ("critic", "target_critic"):
+        for member in (0, 1):
+            module, batch = make_update([8], observations=3, actions=2, rows=40, subsequences=(2, 20))
+            module.use(compiled_kernels())
+            getattr(module.agent, network).layers()[-1].bias.data[member] = torch.nan
+            metrics = learned(module, batch, 0)
+            assert metrics["loss/critic"].isnan()
+            assert metrics["loss/actor"].isnan() == (network == "critic")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        (keys.OBSERVATION, lambda each: each.double()),
+        (keys.NEXT_OBSERVATION, lambda each: each[..., :-1]),
+        (keys.ACTION, lambda each: each[..., :-1]),
+    ],
+)
+@pytest.mark.parametrize("half", [keys.TRANSITIONS, keys.SUBSEQUENCES])
+def test_a_batch_that_the_functions_cannot_read_is_refused_by_torch(key: str, wrong: Any, half: str) -> None:
+    module, batch = make_update([8], observations=3, actions=2, rows=40, subsequences=(2, 20))
+    module.use(compiled_kernels())
+    batch[half][key] = wrong(batch[half][key])
+    with pytest.raises(RuntimeError):
+        module.learn(batch)
+
+
+@needs_compiler
+def test_a_batch_with_gaps_is_read() -> None:
+    module, batch = make_update([8], observations=3, actions=2, rows=40, subsequences=(2, 20))
+    module.use(compiled_kernels())
+    expected = copy.deepcopy(learned(module, batch, 0))
+    gaps = batch.apply(lambda each: torch.stack([each, each], -1)[..., 0])
+    assert not gaps[keys.TRANSITIONS, keys.OBSERVATION].is_contiguous()
+    for name, each in learned(module, gaps, 0).items():
+        assert torch.equal(each, expected[name]), name
 
 
 @needs_compiler
@@ -203,35 +380,24 @@ def test_inputs_that_the_functions_cannot_read_are_torch_s_task() -> None:
             ):
                 with pytest.raises(RuntimeError):
                     evaluate(wrong)
-        outputs, noise = torch.randn(8, 50).T, torch.randn(4, 50).T
-        found, expected = SquashedDraw(outputs, noise, compiled_kernels()), SquashedDraw(outputs, noise)
-        torch.testing.assert_close(found.action, expected.action)
-        weight = torch.randn(4, 50).T
-        torch.testing.assert_close(
-            found.gradient(weight, torch.tensor(0.3)), expected.gradient(weight, torch.tensor(0.3))
-        )
 
 
 @needs_compiler
 @settings(deadline=None)
-@given(st.integers(0, 10_000))
-def test_the_policy_s_draw_and_gradient_are_torch_s(seed: int) -> None:
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_policy_acts_as_torch_s(seed: int, explore: bool) -> None:
     """At log σ within its bounds, at them and beyond, and where tanh(u) rounds to 1."""
     torch.manual_seed(seed)
-    outputs = torch.randn(40, 8)
-    outputs[:6] *= 20
-    outputs[0, 4:] = torch.tensor([-20.0, 2.0, -21.0, 3.0])
-    noise, weight = torch.randn(2, 40, 4)
-    found = SquashedDraw(outputs, noise, compiled_kernels())
-    exact = SquashedDraw(outputs.double(), noise.double())
-    torch.testing.assert_close(found.action.double(), exact.action, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found.log_prob.double(), exact.log_prob, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(
-        found.gradient(weight, torch.tensor(0.3)).double(),
-        exact.gradient(weight.double(), torch.tensor(0.3).double()),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    module, _ = make_update([9], observations=3, actions=2, rows=40, subsequences=(2, 20))
+    plain, fast = module.agent, copy.deepcopy(module.agent)
+    fast.actor.kernels = compiled_kernels()
+    observation = torch.randn(4, 10, 3) * torch.tensor([1.0, 30.0]).repeat(5)[:, None]
+    actions = []
+    for agent in (plain, fast):
+        torch.manual_seed(seed)
+        actions.append(agent.act(observation, explore=explore))
+    torch.testing.assert_close(*actions, rtol=1e-5, atol=1e-5)
+    assert actions[0].shape == (4, 10, 2)
 
 
 @needs_compiler
@@ -251,7 +417,7 @@ def test_a_copy_without_a_compiler_goes_without(monkeypatch: pytest.MonkeyPatch)
     network.kernels = compiled_kernels()
     written = pickle.dumps(network)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    compiled_kernels.cache_clear()
+    forget()
     assert pickle.loads(written).kernels is None
 
 
@@ -308,10 +474,10 @@ def test_without_a_compiler(
 ) -> None:
     """What was asked for is an error before anything begins; by default it is said, and torch does the work."""
     monkeypatch.setenv("CXX", compiler)
-    compiled_kernels.cache_clear()
+    forget()
     with pytest.raises(ParameterError, match=rf"^model.compile_update=True: {problem}"):
         set_up(compile_update=True)
     with caplog.at_level("INFO"):
         assert [each.kernels for each in networks_of(set_up(compile_update=None))] == [None] * 4
     assert "Updates are slower than they could be" in caplog.text
-    compiled_kernels.cache_clear()
+    forget()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, RRDModule, keys
+from rrd_lightning.kernels import library_here
 from rrd_lightning.networks import MLP, Scratch, Tape
 from rrd_lightning.optimizer import LeanAdam
 
@@ -141,3 +142,46 @@ def test_lean_adam_is_adam(options: dict) -> None:
             optimizer.step()
             optimizer.zero_grad()
         assert all(torch.equal(mine, own) for mine, own in zip(first, second, strict=True))
+
+
+@pytest.mark.skipif(library_here() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "betas": (0.5, 0.9), "eps": 1e-3}])
+def test_lean_adam_in_one_call_is_adam(options: dict) -> None:
+    """Of all groups at once, up to rounding; its state is torch's, which goes on with it."""
+    torch.manual_seed(0)
+    sizes = (20_001, 7, 1, 40)
+    first = [torch.nn.Parameter(torch.randn(size)) for size in sizes]
+    exact = [torch.nn.Parameter(each.detach().double()) for each in first]
+    groups = [
+        [{"params": each[:3], "lr": 1e-3, **options}, {"params": each[3:], "lr": 1e-2}]
+        for each in (first, exact)
+    ]
+    lean, adam = LeanAdam(groups[0], library_here()), torch.optim.Adam(groups[1])
+    for step in range(20):
+        for mine, own in zip(first[step % 3 :], exact[step % 3 :], strict=True):
+            mine.grad = torch.randn(mine.shape) * (0.01 if step % 2 else 10)
+            own.grad = mine.grad.double()
+        for optimizer in (lean, adam):
+            optimizer.step()
+            optimizer.zero_grad()
+    state = LeanAdam(groups[0])  # by torch's operation
+    state.load_state_dict(lean.state_dict())
+    for mine, own in zip(first, exact, strict=True):
+        torch.testing.assert_close(mine.double(), own, rtol=1e-5, atol=1e-6)
+        for name, value in adam.state[own].items():
+            torch.testing.assert_close(state.state[mine][name].to(value), value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(library_here() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("option", ["maximize", "amsgrad"])
+def test_other_kinds_of_adam_are_torch_s(option: str) -> None:
+    first = [torch.nn.Parameter(torch.ones(9))]
+    second = [torch.nn.Parameter(torch.ones(9))]
+    for parameters, optimizer in (
+        (first, LeanAdam([{"params": first, option: True}], library_here())),
+        (second, torch.optim.Adam([{"params": second, option: True}], fused=True)),
+    ):
+        for step in range(3):
+            parameters[0].grad = torch.arange(9.0) - 4 + step
+            optimizer.step()
+    assert torch.equal(first[0], second[0])

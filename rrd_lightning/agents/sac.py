@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,30 +17,33 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rrd_lightning import keys
+from rrd_lightning.agents import sac_kernels
 from rrd_lightning.agents.base import Agent
-from rrd_lightning.agents.squashed import SquashedDraw, mean_and_log_std
+from rrd_lightning.agents.squashed import LOG_STD_RANGE, SquashedDraw, mean_and_log_std
 from rrd_lightning.component import Metrics, vector_size
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.networks import (
     MLP,
     Convolutions,
+    Kernels,
     Observation,
     ObservationParts,
     Scratch,
     Tape,
     random_shift,
 )
+from rrd_lightning.networks.kernels import readable
 
 IMAGE_FEATURES = 64
 
 
 class Update(NamedTuple):
-    """Gradients of all parts of SAC, and what the metrics are worked out from."""
+    """Gradients of all parts of SAC, the features' for images alone, and what the metrics are made of."""
 
-    critic: Tensor
     actor: Tensor
+    critic: Tensor
     temperature: Tensor
-    features: Tensor
+    features: Tensor | None
     alpha: Tensor
     value: Tensor
     target: Tensor
@@ -56,6 +60,30 @@ class Update(NamedTuple):
             "agent/entropy": -self.log_prob.mean(),
             "agent/temperature": self.alpha,
         }
+
+
+class Batch(NamedTuple):
+    """What an update is made of: transitions, and the noise of the policy's actions in them and after them."""
+
+    features: Tensor
+    following: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    noise: Tensor
+    next_noise: Tensor
+
+    def readable(self, width: int, actions: int) -> bool:
+        """Tell whether functions in C++ can read it, for critics of so many inputs and actions."""
+        *numbers, terminated, noise, next_noise = self
+        rows = len(self.features)
+        return (
+            readable(*numbers, noise, next_noise)
+            and terminated.dtype == torch.bool
+            and self.features.shape == self.following.shape == (rows, width - actions)
+            and self.action.shape == (rows, actions)
+            and self.reward.shape == terminated.shape == (rows,)
+        )
 
 
 class SAC(Agent):
@@ -102,7 +130,7 @@ class SAC(Agent):
         super().__init__(observation_space, action_space)
         self._parts = parts = ObservationParts(observation_space, self)
         self.compilable = not parts.channels
-        actions = vector_size(action_space, "action_space", self)
+        self.actions = actions = vector_size(action_space, "action_space", self)
         if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
             raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
         require_positive(initial_temperature=initial_temperature)
@@ -131,6 +159,7 @@ class SAC(Agent):
             Tape(network, scratch) for network in (self.actor, self.critic, self.target_critic)
         )
         self._performing = Tape(self.actor, Scratch())
+        self._found = Scratch()
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.gamma = gamma
         self.random_shift = random_shift
@@ -157,11 +186,19 @@ class SAC(Agent):
     def act(self, observation: Observation, *, explore: bool) -> Tensor:
         """Draw actions ``[..., actions]``, or return the policy's mode where not exploring."""
         features = self._features(observation)
-        outputs = self._performing.forward(features.reshape(-1, features.shape[-1]))
-        mean, log_std = mean_and_log_std(outputs.view(*features.shape[:-1], -1))
+        shape = *features.shape[:-1], self.actions
+        rows = features.reshape(-1, features.shape[-1])
+        noise = None
         if explore:
-            mean = mean + log_std.exp() * torch.randn_like(mean)
-        return mean.tanh()
+            noise = torch.randn(len(rows), self.actions, dtype=rows.dtype, device=rows.device)
+        if kernels := self._performing.kernels_for(rows):
+            action = rows.new_empty(len(rows), self.actions)
+            sac_kernels.act(kernels, self.actor, LOG_STD_RANGE, rows.contiguous(), noise, action)
+            return action.view(shape)
+        mean, log_std = mean_and_log_std(self._performing.forward(rows))
+        if noise is not None:
+            mean = mean + log_std.exp() * noise
+        return mean.tanh().view(shape)
 
     def learn(self, transitions: TensorDictBase, reward: Tensor) -> Metrics:
         """Set the gradient of the critics', the actor's and the temperature's loss, worked out by hand.
@@ -171,15 +208,15 @@ class SAC(Agent):
         features = self._features(transitions.get(keys.OBSERVATION), shift=self.random_shift)
         action = transitions.get(keys.ACTION)
         with torch.no_grad():
-            update = self._update(
-                features.detach(),
-                action,
-                reward,
-                self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift),
-                transitions.get(keys.TERMINATED),
-                torch.randn_like(action),
-                torch.randn_like(action),
-            )
+            following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
+            next_noise, noise = torch.randn_like(action), torch.randn_like(action)
+            terminated = transitions.get(keys.TERMINATED)
+            batch = Batch(features.detach(), following, action, reward, terminated, noise, next_noise)
+            kernels = self._judging.kernels()
+            if kernels and batch.readable(self.critic.sizes[0], self.actions):
+                update = self._compiled_update(kernels, batch)
+            else:
+                update = self._update(batch)
         self.critic.vector.grad = update.critic
         self.actor.vector.grad = update.actor
         self.log_temperature.grad = update.temperature
@@ -188,65 +225,72 @@ class SAC(Agent):
             features.backward(update.features)  # type: ignore[no-untyped-call]
         return lambda: update.metrics()  # a bound method is what torch.compile cannot return
 
-    def _update(
-        self,
-        features: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        following: Tensor,
-        terminated: Tensor,
-        next_noise: Tensor,
-        noise: Tensor,
-    ) -> Update:
+    def _compiled_update(self, kernels: Kernels, batch: Batch) -> Update:
+        """Work out all gradients as `_update` does, in C++."""
+        rows = len(batch.features)
+        new = partial(self._found.take, like=batch.features)
+        update = Update(
+            actor=new("actor", self.actor.vector.shape),
+            critic=new("critic", self.critic.vector.shape),
+            temperature=new("temperature", ()),
+            features=new("features", batch.features.shape) if self._parts.channels else None,
+            alpha=new("alpha", ()),
+            value=new("value", (2, rows)),
+            target=new("target", (rows,)),
+            lower_value=new("lower_value", (rows,)),
+            log_prob=new("log_prob", (rows,)),
+        )
+        networks = self.actor, self.critic, self.target_critic
+        constants = self.gamma, self.target_entropy
+        sac_kernels.learn(kernels, networks, LOG_STD_RANGE, constants, (*batch, self.log_temperature), update)
+        return update
+
+    def _update(self, batch: Batch) -> Update:
         """Work out all gradients. It draws nothing and changes nothing."""
         temperature = self.log_temperature.exp()
-        target = self._target(following, reward, terminated, temperature, next_noise)
-        value, of_critic, of_features = self._learn_critic(features, action, target)
-        lower_value, log_prob, of_actor = self._learn_policy(features, temperature, noise)
+        target = self._target(batch, temperature)
+        value, of_critic, of_features = self._learn_critic(batch, target)
+        lower_value, log_prob, of_actor = self._learn_policy(batch, temperature)
         of_temperature = -self.target_entropy - log_prob.mean()
         return Update(
-            of_critic, of_actor, of_temperature, of_features, temperature, value, target, lower_value, log_prob
+            of_actor, of_critic, of_temperature, of_features, temperature, value, target, lower_value, log_prob
         )
 
-    def _target(
-        self, following: Tensor, reward: Tensor, terminated: Tensor, temperature: Tensor, noise: Tensor
-    ) -> Tensor:
+    def _target(self, batch: Batch, temperature: Tensor) -> Tensor:
         """The soft value ``[batch]`` that both critics learn, of the reward and what follows."""
-        draw = SquashedDraw(self._acting.forward(following), noise, self._acting.kernels())
-        value = self._promising.forward(torch.cat([following, draw.action], -1)).amin(0)
-        value.addcmul_(temperature, draw.log_prob, value=-1).masked_fill_(terminated, 0.0)
-        return reward.add(value, alpha=self.gamma)
+        draw = SquashedDraw(self._acting.forward(batch.following), batch.next_noise)
+        value = self._promising.forward(torch.cat([batch.following, draw.action], -1)).amin(0)
+        value.addcmul_(temperature, draw.log_prob, value=-1).masked_fill_(batch.terminated, 0.0)
+        return batch.reward.add(value, alpha=self.gamma)
 
-    def _learn_critic(self, features: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _learn_critic(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Equation 5: the squared error to the soft target, summed over both critics.
 
         Returns:
             their values ``[2, batch]``, their gradient, and, for images, that of the features.
         """
-        value, seen = self._judging.record(torch.cat([features, action], -1))
-        of_value = (value - target) * (2 / len(features))
-        of_features = features.new_empty(0)
+        value, seen = self._judging.record(torch.cat([batch.features, batch.action], -1))
+        of_value = (value - target) * (2 / len(value[0]))
+        of_features = None
         if self._parts.channels:
-            of_features = self._judging.trace(seen, of_value, slice(features.shape[-1]))
+            of_features = self._judging.trace(seen, of_value, slice(batch.features.shape[-1]))
         return value, self._judging.backward(seen, of_value), of_features
 
-    def _learn_policy(
-        self, features: Tensor, temperature: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _learn_policy(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 7: the reparametrised policy against the lower critic, whose weights stay.
 
         Returns:
             the lower critic's values and the log-densities of the policy's actions, ``[batch]`` each,
             and the policy's gradient.
         """
-        batch = len(features)
+        features, rows = batch.features, len(batch.features)
         outputs, seen = self._acting.record(features)
-        draw = SquashedDraw(outputs, noise, self._acting.kernels())
+        draw = SquashedDraw(outputs, batch.noise)
         values, seen_by_critics = self._judging.record(torch.cat([features, draw.action], -1))
         value, lower = values.min(0)
-        chosen = torch.zeros_like(values).scatter_(0, lower[None], -1 / batch)
+        chosen = torch.zeros_like(values).scatter_(0, lower[None], -1 / rows)
         of_action = self._judging.trace(seen_by_critics, chosen, slice(features.shape[-1], None))
-        gradient = self._acting.backward(seen, draw.gradient(of_action, temperature / batch))
+        gradient = self._acting.backward(seen, draw.gradient(of_action, temperature / rows))
         return value, draw.log_prob, gradient
 
     @torch.no_grad()

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rrd_lightning.networks import Kernels
-
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
@@ -27,24 +25,14 @@ class SquashedDraw:
     Args:
         outputs: ``[batch, 2 * actions]`` of the policy's network, μ and log σ.
         noise: ε ``[batch, actions]``.
-        kernels: what works it out instead of torch, if anything.
 
     Attributes:
         action: ``[batch, actions]``.
         log_prob: log-density of each action, ``[batch]``.
     """
 
-    def __init__(self, outputs: Tensor, noise: Tensor, kernels: Kernels | None = None) -> None:
-        readable = outputs.dtype == noise.dtype == torch.float32
-        self._kernels = kernels = kernels if readable else None
-        if kernels:
-            outputs, noise = outputs.contiguous(), noise.contiguous()
+    def __init__(self, outputs: Tensor, noise: Tensor) -> None:
         self._outputs = outputs
-        if kernels:
-            self.action, self._spread = torch.empty_like(noise), torch.empty_like(noise)
-            self.log_prob = noise.new_empty(len(noise))
-            kernels.draw(outputs, noise, LOG_STD_RANGE, (self.action, self._spread, self.log_prob))
-            return
         mean, log_std = mean_and_log_std(outputs)
         self._spread = log_std.exp() * noise
         unsquashed = mean + self._spread
@@ -65,11 +53,6 @@ class SquashedDraw:
             log_prob_gradient: of all log-densities alike, ``[]``.
         """
         action = self.action
-        if self._kernels:
-            found = torch.empty_like(self._outputs)
-            given = action_gradient.contiguous(), log_prob_gradient
-            self._kernels.draw_gradient(self._outputs, (action, self._spread), LOG_STD_RANGE, given, found)
-            return found
         mean = action_gradient + action * (2 * log_prob_gradient - action * action_gradient)
         log_std = torch.addcmul(-log_prob_gradient, mean, self._spread)
         _, raw = self._outputs.chunk(2, -1)

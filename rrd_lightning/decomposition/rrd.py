@@ -7,7 +7,7 @@ ICLR 2022, arXiv 2111.13485.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from gymnasium import Space
@@ -16,13 +16,16 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.component import Metrics, vector_size
+from rrd_lightning.decomposition import rrd_kernels
 from rrd_lightning.decomposition.base import Decomposition
+from rrd_lightning.decomposition.rrd_kernels import Steps
 from rrd_lightning.errors import ParameterError, require_not_negative
-from rrd_lightning.networks import MLP, Convolutions, ObservationParts, Scratch, Tape
+from rrd_lightning.networks import MLP, Convolutions, Kernels, ObservationParts, Scratch, Tape
 
 IMAGE_FEATURES = 512
 FACTS = (keys.EPISODE_RETURN, keys.EPISODE_LENGTH, keys.WITH_REPLACEMENT)
 Scale = Literal["per_step", "episode"]
+Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor | None]
 
 
 def rrd_loss(
@@ -127,6 +130,7 @@ class RRD(Decomposition):
             inputs += IMAGE_FEATURES
         self.network = MLP([inputs, *hidden_sizes, 1])
         self._tape = Tape(self.network, Scratch())
+        self._found = Scratch()
         self.learning_rate = learning_rate
         self.bias_correction = bias_correction
         self.scale: Scale = scale
@@ -142,36 +146,64 @@ class RRD(Decomposition):
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Predict the reward of each step, for any batch shape."""
-        inputs = self._inputs(transitions)
+        steps = self._steps(transitions)
         if torch.is_grad_enabled():
-            reward: Tensor = self.network(inputs).squeeze(-1)
+            reward: Tensor = self.network(steps.inputs()).squeeze(-1)
             return reward
+        if kernels := self._kernels_for(steps):
+            found = steps.action.new_empty(steps.action.shape[:-1])
+            rrd_kernels.evaluate(kernels, self.network, steps, found)
+            return found
+        inputs = steps.inputs()
         return self._tape.forward(inputs.flatten(0, -2)).reshape(inputs.shape[:-1])
 
     def learn(self, subsequences: TensorDictBase) -> Metrics:
         """Set the gradient of `rrd_loss`, worked out by hand."""
-        inputs = self._inputs(subsequences)
+        steps = self._steps(subsequences)
         facts = [subsequences.get(key) for key in FACTS]
         with torch.no_grad():
-            predicted, self.network.vector.grad, gradient = self._update(inputs.detach(), *facts)
-        if self._parts.channels:
+            kernels = self._kernels_for(steps)
+            update = self._compiled_update(kernels, steps, facts) if kernels else self._update(steps, facts)
+        predicted, self.network.vector.grad, of_features = update
+        if steps.features is not None:
             self.convolutions.zero_grad()
-            inputs.backward(gradient)  # type: ignore[no-untyped-call]
+            steps.features.backward(of_features)  # type: ignore[no-untyped-call]
         return lambda: {
             "loss/reward": self._loss(predicted, *facts),
             "reward/predicted_mean": predicted.mean(),
             "reward/predicted_std": predicted.std(),
         }
 
-    def _update(self, inputs: Tensor, *facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the predictions ``[N, K]``, the network's gradient, and, for images, that of the inputs."""
+    def _compiled_update(self, kernels: Kernels, steps: Steps, facts: list[Tensor]) -> Gradients:
+        """Work out what `_update` does, in C++."""
+        shape = steps.action.shape[:-1]
+        predicted = self._found.take("predicted", shape, steps.action)
+        of_network = self._found.take("network", self.network.vector.shape, steps.action)
+        of_features = None
+        if steps.features is not None:
+            of_features = self._found.take("features", steps.features.shape, steps.action)
+        rrd_kernels.learn(
+            kernels,
+            self.network,
+            steps,
+            facts,
+            (predicted, of_network, of_features),
+            bias_correction=self.bias_correction,
+            episode_scale=self.scale == "episode",
+        )
+        return predicted, of_network, of_features
+
+    def _update(self, steps: Steps, facts: list[Tensor]) -> Gradients:
+        """Return the predictions ``[N, K]``, the network's gradient, and, for images, that of the features."""
+        inputs = steps.inputs()
         predicted, seen = self._tape.record(inputs.flatten(0, 1))
         predicted = predicted.view(inputs.shape[:-1])
         of_predicted = self._gradient(predicted, *facts).flatten()
-        of_inputs = inputs.new_empty(0)
-        if self._parts.channels:
-            of_inputs = self._tape.trace(seen, of_predicted).view_as(inputs)
-        return predicted, self._tape.backward(seen, of_predicted), of_inputs
+        of_features = None
+        if steps.features is not None:
+            columns = slice(-steps.features.shape[-1], None)
+            of_features = self._tape.trace(seen, of_predicted, columns).view_as(steps.features)
+        return predicted, self._tape.backward(seen, of_predicted), of_features
 
     def _loss(
         self, predicted: Tensor, episode_return: Tensor, length: Tensor, with_replacement: Tensor
@@ -200,13 +232,18 @@ class RRD(Decomposition):
             gradient = gradient * steps.square()[:, None]
         return gradient
 
-    def _inputs(self, transitions: TensorDictBase) -> Tensor:
-        """What the last layers see, ``[..., inputs]``: numbers, and images after their convolutions."""
+    def _steps(self, transitions: TensorDictBase) -> Steps:
+        """What the network sees: numbers, and images after their convolutions."""
         observation, following = transitions.get(keys.OBSERVATION), transitions.get(keys.NEXT_OBSERVATION)
-        vector = self._parts.vector(observation)
-        inputs = [vector, transitions.get(keys.ACTION), vector - self._parts.vector(following)]
+        features = None
         if self._parts.channels:
             images = self._parts.images(observation)
             change = images - self._parts.images(following)
-            inputs.append(self.convolutions(torch.cat([images, change], -3)))
-        return torch.cat(inputs, -1)
+            features = self.convolutions(torch.cat([images, change], -3))
+        action = transitions.get(keys.ACTION)
+        return Steps(self._parts.vector(observation), action, self._parts.vector(following), features)
+
+    def _kernels_for(self, steps: Steps) -> Kernels | None:
+        """The functions in C++, for steps that they can read."""
+        kernels = self._tape.kernels()
+        return kernels if kernels and steps.readable(self.network.sizes[0]) else None

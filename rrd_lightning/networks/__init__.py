@@ -1,7 +1,7 @@
 """Networks that agents and decompositions are made of."""
 
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
-from rrd_lightning.networks.kernels import Kernels, NotCompiledError, compiled_kernels
+from rrd_lightning.networks.kernels import Kernels, compiled_kernels
 from rrd_lightning.networks.mlp import MLP
 from rrd_lightning.networks.observations import Observation, ObservationParts
 from rrd_lightning.networks.tape import Scratch, Tape
@@ -10,7 +10,6 @@ __all__ = [
     "MLP",
     "Convolutions",
     "Kernels",
-    "NotCompiledError",
     "Observation",
     "ObservationParts",
     "Scratch",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrd_lightning.networks.kernels import Kernels
+from rrd_lightning.networks.kernels import Kernels, readable
 from rrd_lightning.networks.mlp import MLP, Layer
 
 # ReLU's derivative, in place, by the operation that autograd calls.
@@ -65,13 +65,12 @@ class Tape:
         network = self._network
         if network.kernels is None or torch.compiler.is_compiling():
             return None
-        served = network.vector.dtype == torch.float32 and network.vector.device.type == "cpu"
-        return network.kernels if served else None
+        return network.kernels if readable(network.vector) else None
 
-    def _kernels_for(self, inputs: Tensor) -> Kernels | None:
+    def kernels_for(self, inputs: Tensor) -> Kernels | None:
         """The functions, for inputs that they can read. What else there is torch takes, or refuses."""
-        read = inputs.dtype == torch.float32 and inputs.device.type == "cpu"
-        return self.kernels() if read and inputs.shape[1:] == self._network.sizes[:1] else None
+        read = readable(inputs) and inputs.shape[1:] == self._network.sizes[:1]
+        return self.kernels() if read else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Evaluate ``[rows, sizes[0]]`` to ``[rows, sizes[-1]]``, with several members to ``[members, ...]``.
@@ -81,7 +80,7 @@ class Tape:
         Args:
             inputs: one batch, seen by every member.
         """
-        if kernels := self._kernels_for(inputs):
+        if kernels := self.kernels_for(inputs):
             outputs = self._outputs(inputs)
             hidden = [None] * (len(self._network.sizes) - 2)
             kernels.forward(self._network, inputs.contiguous(), [*hidden, outputs])
@@ -90,7 +89,7 @@ class Tape:
 
     def record(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Evaluate as `forward` does, and keep what each layer saw, for `backward` and `trace`."""
-        if kernels := self._kernels_for(inputs):
+        if kernels := self.kernels_for(inputs):
             outputs, inputs = self._outputs(inputs), inputs.contiguous()
             hidden = self._rooms(len(inputs), self._kept)
             kernels.forward(self._network, inputs, [*hidden, outputs])
@@ -122,8 +121,7 @@ class Tape:
             return self._put_together(seen, gradient)
         vector = self._kept.take("found", self._network.vector.shape, gradient)
         if kernels := self.kernels():
-            room = self._scratch.take(("transposed", self._several), vector.shape, vector)
-            kernels.backward(self._network, seen[0], seen[1:], gradient.contiguous(), vector, room)
+            kernels.backward(self._network, seen[0], seen[1:], gradient.contiguous(), vector)
             return vector
         found = self._view("found", vector)
         for index in reversed(range(len(seen))):
@@ -153,8 +151,7 @@ class Tape:
         if kernels := self.kernels():
             first, last, _ = columns.indices(self._network.sizes[0])
             found = gradient.new_empty(len(seen[0]), last - first)
-            room = self._scratch.take(("transposed", self._several), self._network.vector.shape, gradient)
-            kernels.trace(self._network, seen[1:], gradient.contiguous(), first, found, room)
+            kernels.trace(self._network, seen[1:], gradient.contiguous(), first, found)
             return found
         for index in reversed(range(1, len(seen))):
             gradient = self._pass_on(seen, index, gradient)

@@ -1,0 +1,7 @@
+// All functions, compiled together.
+
+#include "adam.h"
+#include "perceptrons.h"
+#include "policy.h"
+#include "rrd.h"
+#include "sac.h"

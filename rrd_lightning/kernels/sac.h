@@ -1,0 +1,131 @@
+// Soft actor-critic: the gradients of all its parts.
+
+#pragma once
+
+#include "policy.h"
+
+namespace {
+
+// What it learns from, what it finds, and with which constants.
+struct SoftActorCritic {
+    Network actor, critic, target_critic;
+    Bounds bounds;
+    float gamma, target_entropy;
+    int rows, features, actions;
+    const float *feature, *following, *action, *reward;
+    const bool* terminated;
+    const float *noise, *next_noise, *log_temperature;
+    // The gradients, of which that of the features may be null, and what the metrics are made of.
+    float *of_actor, *of_critic, *of_temperature, *of_features;
+    float *temperature, *value, *target, *lower_value, *log_prob;
+};
+
+// Called by all threads together: together [rows, left + right]
+void beside(int rows, int left_width, const float* left, int right_width, const float* right, float* together) {
+    share(1, rows, [&](long, long first, int count) {
+        float* to = together + first * (left_width + right_width);
+        for (long row = first; row < first + count; row++) {
+            to = std::copy_n(left + row * left_width, left_width, to);
+            to = std::copy_n(right + row * right_width, right_width, to);
+        }
+    });
+}
+
+// The lower of two critics' values; what is not a number wins.
+int lower_of(const float* values, long rows, long row) {
+    const float other = values[rows + row];
+    return other < values[row] || other != other;
+}
+
+}  // namespace
+
+extern "C" {
+
+void sac_learn(const SoftActorCritic* given) {
+    const SoftActorCritic& sac = *given;
+    const int rows = sac.rows, features = sac.features, actions = sac.actions, width = features + actions;
+    const float temperature = *sac.temperature = std::exp(*sac.log_temperature);
+
+    Scratch scratch;
+    float* critic_transposed = scratch.take(sac.critic.length());
+    float* inputs = scratch.take(static_cast<long>(rows) * width);
+    float* of_value = scratch.take(2L * rows);
+    const auto judged = record(sac.critic, rows, sac.value, scratch);
+    float* actor_transposed = scratch.take(sac.actor.length());
+    float* outputs = scratch.take(2L * rows * actions);
+    float* action = scratch.take(static_cast<long>(rows) * actions);
+    float* spread = scratch.take(static_cast<long>(rows) * actions);
+    float* of_action = scratch.take(static_cast<long>(rows) * actions);
+    float* of_outputs = scratch.take(2L * rows * actions);
+    float* values = scratch.take(2L * rows);
+    const auto acted = record(sac.actor, rows, outputs, scratch);
+    const auto planned = only(sac.actor, outputs), promised = only(sac.target_critic, values);
+    auto imagined = judged;  // in the same memory, when that of the critics' update is free
+    imagined.back() = values;
+
+#pragma omp parallel if (rows > BLOCK)
+    {
+        transpose(sac.critic, critic_transposed);
+        transpose(sac.actor, actor_transposed);
+
+        // The soft value of the reward and what follows.
+        forward(sac.actor, rows, sac.following, planned.data());
+        draw(rows, actions, sac.bounds, outputs, sac.next_noise, action, spread, sac.log_prob);
+        beside(rows, features, sac.following, actions, action, inputs);
+#pragma omp barrier
+        forward(sac.target_critic, rows, inputs, promised.data());
+#pragma omp barrier
+        share(1, rows, [&](long, long first, int count) {
+            for (long row = first; row < first + count; row++) {
+                const float value = values[lower_of(values, rows, row) * rows + row];
+                const float soft = sac.terminated[row] ? 0.0f : value - temperature * sac.log_prob[row];
+                sac.target[row] = sac.reward[row] + sac.gamma * soft;
+            }
+        });
+
+        // Equation 5: the squared error to it, summed over both critics.
+        beside(rows, features, sac.feature, actions, sac.action, inputs);
+#pragma omp barrier
+        forward(sac.critic, rows, inputs, judged.data());
+#pragma omp barrier
+        share(1, rows, [&](long, long first, int count) {
+            for (long row = first; row < first + count; row++)
+                for (int member = 0; member < 2; member++)
+                    of_value[member * rows + row] =
+                        (sac.value[member * rows + row] - sac.target[row]) * (2.0f / rows);
+        });
+#pragma omp barrier
+        if (sac.of_features) {
+            trace(sac.critic, rows, judged.data(), of_value, 0, features, critic_transposed, sac.of_features);
+#pragma omp barrier
+        }
+        backward(sac.critic, rows, inputs, judged.data(), of_value, critic_transposed, sac.of_critic);
+
+        // Equation 7: the reparametrised policy against the lower critic, whose weights stay.
+        forward(sac.actor, rows, sac.feature, acted.data());
+        draw(rows, actions, sac.bounds, outputs, sac.noise, action, spread, sac.log_prob);
+#pragma omp barrier
+        beside(rows, features, sac.feature, actions, action, inputs);
+#pragma omp barrier
+        forward(sac.critic, rows, inputs, imagined.data());
+#pragma omp barrier
+        share(1, rows, [&](long, long first, int count) {
+            for (long row = first; row < first + count; row++) {
+                const int lower = lower_of(values, rows, row);
+                sac.lower_value[row] = values[lower * rows + row];
+                for (int member = 0; member < 2; member++)
+                    of_value[member * rows + row] = member == lower ? -1.0f / rows : 0.0f;
+            }
+        });
+        trace(sac.critic, rows, imagined.data(), of_value, features, actions, critic_transposed, of_action);
+        draw_gradient(rows, actions, sac.bounds, outputs, action, spread, of_action, temperature / rows,
+                      of_outputs);
+#pragma omp barrier
+        backward(sac.actor, rows, sac.feature, acted.data(), of_outputs, actor_transposed, sac.of_actor);
+    }
+    double sum = 0;
+    for (int row = 0; row < rows; row++) sum += sac.log_prob[row];
+    *sac.of_temperature = -sac.target_entropy - sum / rows;
+}
+
+}  // extern "C"

@@ -1,10 +1,12 @@
 """Time of a paired batch, beside the bare gather of its bytes, and the memory of a stored step.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.sampling
+    python -m benchmarks.sampling
 
 Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have three channels, batch 32, rrd
-32 / 32, in a ring of 2000 frames. The bare gather is one index_select of each observation and each next
-observation out of the ring, by the indices of a batch. Rounds of everything take turns.
+32 / 32, in a ring of 10,000 frames. Batches are drawn alone, or together as for a training step of 25 updates;
+large ones are then gathered one by one. The bare gather is one index_select of each observation and each
+next observation out of the ring, by the indices of a batch. As in training, a batch is there until the next
+one is. Rounds of everything take turns.
 """
 
 from __future__ import annotations
@@ -52,10 +54,16 @@ def bare_gather(replay: EpisodeReplay):
     return lambda: stored.index_select(0, next(turns))
 
 
-def one_by_one(replay: EpisodeReplay) -> None:
+def one_by_one(make) -> None:
     """As many batches as are drawn together, alone."""
     for _ in range(TOGETHER):
-        replay.sample()
+        batch = make()  # noqa: F841 - held until the next is there
+
+
+def one_after_another(replay: EpisodeReplay) -> None:
+    """As many batches, drawn together."""
+    for _ in replay.sample_several(TOGETHER):
+        pass
 
 
 def ratios(ours: list[float], others: list[float]) -> list[float]:
@@ -80,6 +88,7 @@ def microseconds(works: dict, repeats: int) -> dict:
 def main() -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     torch.manual_seed(0)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n")
     print(f"| vectors, transitions in episodes of T | microseconds a batch | {TOGETHER} together | ratio |")
     print("|---|---|---|---|")
     replays = {}
@@ -89,7 +98,7 @@ def main() -> None:
             replays[name] = make_replay(
                 lambda count: torch.randn(count, 17), 6, transitions, length, (256, 256, 64), replacement
             )
-    works = {(name, "alone"): partial(one_by_one, replay) for name, replay in replays.items()}
+    works = {(name, "alone"): partial(one_by_one, replay.sample) for name, replay in replays.items()}
     works |= {(name, "together"): partial(replay.sample_several, TOGETHER) for name, replay in replays.items()}
     timed = microseconds(works, 2)
     for name in replays:
@@ -103,16 +112,20 @@ def main() -> None:
     )
     replays.clear()
 
-    print("| images | microseconds a batch | bare gather | ratio: median (min to max) |\n|---|---|---|---|")
+    print("| images | microseconds a batch | of 25 | bare gather | alone / bare | of 25 / bare |")
+    print("|---|---|---|---|---|---|")
     for size in (84, 128, 256):
 
         def observe(count: int, size: int = size) -> torch.Tensor:
             return torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
 
-        replay = make_replay(observe, 7, 2000, 100, (32, 32, 32), True)
-        timed = microseconds({"sample": replay.sample, "bare": bare_gather(replay)}, 10)
-        ours, bare = timed["sample"], timed["bare"]
-        print(f"| {size} | {spread(ours, 0)} | {spread(bare, 0)} | {spread(ratios(ours, bare))} |")
+        replay = make_replay(observe, 7, 10_000, 100, (32, 32, 32), True)
+        works = {"alone": partial(one_by_one, replay.sample), "together": partial(one_after_another, replay)}
+        works["bare"] = partial(one_by_one, bare_gather(replay))
+        timed = {name: [each / TOGETHER for each in times] for name, times in microseconds(works, 1).items()}
+        times = " | ".join(spread(timed[name], 0) for name in ("alone", "together", "bare"))
+        shares = " | ".join(spread(ratios(timed[name], timed["bare"])) for name in ("alone", "together"))
+        print(f"| {size} | {times} | {shares} |")
 
 
 if __name__ == "__main__":

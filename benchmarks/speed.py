@@ -23,7 +23,7 @@ PARTS = {
     "The paired batch": ("sampling",),
     "Collection beside a plain loop": ("stepping",),
 }
-ONE_THREAD = {"sampling", "stepping"}
+ONE_THREAD = {"stepping"}
 
 
 def processor() -> str:

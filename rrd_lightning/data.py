@@ -14,7 +14,7 @@ from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import EpisodeReplay, PairedSampler
+from rrd_lightning.replay import EpisodeReplay, GatheredLater, PairedSampler
 from rrd_lightning.seeding import derive_seed
 
 
@@ -23,7 +23,7 @@ class ReplayDataModule(LightningDataModule):
 
     One Lightning epoch is `iterations_per_epoch` iterations of `train_batches` batches. Before each
     iteration the stream calls `refill`, with which a collector keeps the replay filled. A training step
-    of Lightning gets one batch, or, with `updates_per_step`, a list of several.
+    of Lightning gets one batch, or, with `updates_per_step`, a sequence of several.
 
     An empty replay begins with the demonstrations, if there are any: with a collector they are the
     start, and count as warm-up, without one they are all there is. A replay out of a checkpoint
@@ -202,6 +202,8 @@ class ReplayDataModule(LightningDataModule):
         """Move a batch to its device; on the CPU it is there, which Lightning takes long to find out."""
         if device.type == "cpu":
             return batch
+        if isinstance(batch, GatheredLater):
+            return batch.to(device)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def val_dataloader(self) -> Iterable[TensorDict]:
@@ -237,7 +239,7 @@ class PairedBatches:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore nothing."""
 
-    def __iter__(self) -> Iterator[TensorDict | list[TensorDict]]:
+    def __iter__(self) -> Iterator[TensorDict | Sequence[TensorDict]]:
         """Refill the replay before each iteration, and draw."""
         data = self._data
         data.prefill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -194,9 +194,9 @@ class RRDModule(LightningModule):
         for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
             group.update({option: value for option, value in own.items() if option != "params"})
 
-    def training_step(self, batch: TensorDictBase | list[TensorDictBase], batch_idx: int) -> None:
+    def training_step(self, batch: TensorDictBase | Sequence[TensorDictBase], batch_idx: int) -> None:
         """Make an update from a paired batch, or one from each of several."""
-        batches = batch if isinstance(batch, list) else [batch]
+        batches = [batch] if isinstance(batch, TensorDictBase) else batch
         for each in batches:
             metrics = self._update(each)
         self._updates_in_step = len(batches)

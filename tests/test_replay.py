@@ -7,6 +7,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,8 +17,10 @@ from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.episode import episode_transitions
-from rrd_lightning.replay import EpisodeReplay, PairedSampler
+from rrd_lightning.kernels import library_here
+from rrd_lightning.replay import EpisodeReplay, GatheredLater, PairedSampler
 from rrd_lightning.replay.buffer import GATHERED_TOGETHER, ring_size
+from rrd_lightning.replay.kernels import distinct
 
 
 def make_replay(
@@ -294,6 +297,71 @@ def test_batches_drawn_together_are_those_drawn_one_by_one(
             )
 
 
+@pytest.mark.skipif(library_here() is None, reason="there is no C++ compiler")
+@settings(deadline=None, max_examples=30)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    replacement=st.booleans(),
+    size=st.integers(1, 5),
+    storage=st.sampled_from(["memory", "memmap"]),
+    count=st.sampled_from([None, 1, 3]),
+)
+def test_with_a_compiler_or_without_the_batches_are_the_same(
+    lengths: list[int], replacement: bool, size: int, storage: str, count: int | None
+) -> None:
+    """Of images and numbers, round the ring's end."""
+
+    def batches() -> list[TensorDict]:
+        generator = torch.Generator().manual_seed(0)
+        replay = make_replay(100, replacement=replacement, storage=storage)
+        for identity, length in enumerate(lengths):
+            episode = make_episode(identity, length)
+            image = torch.randint(256, (length + 1, 3, size, size), dtype=torch.uint8, generator=generator)
+            numbers = {"image": image, "numbers": episode[keys.OBSERVATION]}
+            episode[keys.OBSERVATION] = TensorDict(numbers, [length + 1])
+            replay.add_episode(episode)
+        return [replay.sample()] if count is None else list(replay.sample_several(count))
+
+    found = batches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+        expected = batches()
+    assert all((mine == other).all() for mine, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_shuffle_by_hand(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the places 0 1 2 3: 0 and 2 change, then 1 and 2, where 0 is now, and then 2 and 3."""
+    if not compiled:
+        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+    uniform = np.array([[0.5, 0.5, 0.5], [0.99, 0.0, 0.5], [0.9, 0.4, 0.1]])
+    steps = distinct(np.array([4, 3, 2]), uniform)
+    # The last has fewer steps than are asked for.
+    assert steps.tolist() == [[2, 0, 3], [2, 1, 0], [1, 0, 0]]
+
+
+def test_each_place_of_a_subsequence_without_replacement_is_uniform() -> None:
+    steps = distinct(np.full(20_000, 10), np.random.default_rng(0).random((20_000, 4)))
+    assert all(len(set(row)) == 4 for row in steps[:100].tolist())
+    for place in range(4):
+        assert chisquare(np.bincount(steps[:, place], minlength=10)).pvalue > 1e-3
+    pairs = np.bincount(10 * steps[:, 0] + steps[:, 3], minlength=100).reshape(10, 10)
+    assert not pairs.diagonal().any()
+    assert chisquare(pairs[~np.eye(10, dtype=bool)]).pvalue > 1e-3
+
+
+def test_large_batches_are_gathered_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rrd_lightning.replay.buffer.GATHERED_TOGETHER", 0)
+    replay = make_replay()
+    replay.add_episode(make_episode(0, 50))
+    batches = replay.sample_several(3)
+    assert isinstance(batches, GatheredLater)
+    assert len(batches) == len(list(batches)) == 3
+    assert (batches[1:][-1] == batches[2]).all()
+    moved = batches.to(torch.device("meta"))
+    assert [each[keys.TRANSITIONS, keys.ACTION].device.type for each in moved] == ["meta"] * 3
+
+
 def test_a_count_of_batches_is_positive() -> None:
     with pytest.raises(ParameterError, match="count=0: must be"):
         make_replay().sample_several(0)
@@ -405,7 +473,7 @@ def make_subsequence() -> TensorDict:
 @pytest.mark.parametrize("storage", ["memory", "memmap"])
 @pytest.mark.parametrize("size", [3, 4])
 def test_images_come_back_as_they_were(storage: str, size: int) -> None:
-    """In words of eight bytes where they fill them, and one by one where not; round the ring's end too."""
+    """Round the ring's end too."""
     sampler = PairedSampler(16, 8, 4, True, 0)
     replay = EpisodeReplay(30, sampler, storage)
     frames = torch.randint(256, (100, 3, size, size), dtype=torch.uint8)

@@ -8,7 +8,7 @@
 
 namespace {
 
-struct Part {
+struct Tensor {
     float *parameter, *first_moment, *second_moment, *step;
     const float* gradient;
     long length;
@@ -19,26 +19,26 @@ struct Part {
 
 extern "C" {
 
-// The next step of each part. Kingma and Ba, "Adam", ICLR 2015, algorithm 1; what decays is added to the gradient.
-void adam_step(int count, const Part* parts) {
+// The next step of each tensor. Kingma and Ba, "Adam", ICLR 2015, algorithm 1; what decays is added to the gradient.
+void adam_step(int count, const Tensor* tensors) {
     long total = 0;
     for (int i = 0; i < count; i++) {
-        total += parts[i].length;
-        *parts[i].step += 1;
+        total += tensors[i].length;
+        *tensors[i].step += 1;
     }
 #pragma omp parallel if (total > 16384)
     for (int i = 0; i < count; i++) {
-        const Part& part = parts[i];
-        const float beta1 = part.beta1, rest1 = 1 - part.beta1, beta2 = part.beta2, rest2 = 1 - part.beta2;
-        const float decay = part.decay, epsilon = part.epsilon;
-        const float rate = part.rate / (1 - std::pow(part.beta1, *part.step));
-        const float correction = std::sqrt(1 - std::pow(part.beta2, *part.step));
-        float* const __restrict parameter = part.parameter;
-        float* const __restrict first = part.first_moment;
-        float* const __restrict second = part.second_moment;
-        const float* const __restrict gradient = part.gradient;
+        const Tensor& tensor = tensors[i];
+        const float beta1 = tensor.beta1, rest1 = 1 - tensor.beta1, beta2 = tensor.beta2, rest2 = 1 - tensor.beta2;
+        const float decay = tensor.decay, epsilon = tensor.epsilon;
+        const float rate = tensor.rate / (1 - std::pow(tensor.beta1, *tensor.step));
+        const float correction = std::sqrt(1 - std::pow(tensor.beta2, *tensor.step));
+        float* const __restrict parameter = tensor.parameter;
+        float* const __restrict first = tensor.first_moment;
+        float* const __restrict second = tensor.second_moment;
+        const float* const __restrict gradient = tensor.gradient;
 #pragma omp for simd schedule(static) nowait
-        for (long at = 0; at < part.length; at++) {
+        for (long at = 0; at < tensor.length; at++) {
             const float slope = gradient[at] + decay * parameter[at];
             first[at] = beta1 * first[at] + rest1 * slope;
             second[at] = beta2 * second[at] + rest2 * slope * slope;

@@ -52,6 +52,7 @@ def compiled_library(*options: str) -> CDLL:
             raise NotCompiledError(f"what {compiler} compiled cannot be loaded: {error}") from error
 
 
+@cache
 def library_here() -> CDLL | None:
     """The compiled functions, or None where they cannot be compiled."""
     try:

@@ -1,7 +1,8 @@
 """The episode replay: finished episodes in, paired batches out."""
 
+from rrd_lightning.replay.batches import GatheredLater
 from rrd_lightning.replay.buffer import EpisodeReplay
 from rrd_lightning.replay.sampler import PairedSampler
 from rrd_lightning.replay.table import EpisodeTable
 
-__all__ = ["EpisodeReplay", "EpisodeTable", "PairedSampler"]
+__all__ = ["EpisodeReplay", "EpisodeTable", "GatheredLater", "PairedSampler"]

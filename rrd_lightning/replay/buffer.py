@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -18,7 +17,10 @@ from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.replay.sampler import Draw, Integers, PairedSampler
+from rrd_lightning.replay.batches import BatchMaker, Drawn, Nested
+from rrd_lightning.replay.blocks import Blocks
+from rrd_lightning.replay.kernels import Integers
+from rrd_lightning.replay.sampler import Draw, PairedSampler
 
 # What a sampler must draw; any other tensor `[*lead, ...]` that it adds is passed on in the batch.
 OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
@@ -26,8 +28,6 @@ OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
 # Bytes of all steps, with both observations of each. For a larger piece of memory the system hands out new
 # pages each time, which takes longer than the copy.
 GATHERED_TOGETHER = 2**25
-
-Nested: TypeAlias = Tensor | TensorDictBase
 
 
 def ring_size(capacity: int) -> int:
@@ -91,6 +91,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
         self._next_record = 0
         self._record_bytes = 0
         self._stored: TensorDictBase = TensorDict({}, [])
+        self._blocks = Blocks()
+        self._maker = BatchMaker({}, records, self._blocks)
 
     def __len__(self) -> int:
         """The number of stored transitions."""
@@ -166,6 +168,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
             self._drop_oldest()
         super().extend(records)
         self._stored = self.storage[:]
+        self._maker = BatchMaker(self._stored.to_dict(), self._records, self._blocks)
         self._record_bytes = int(self._stored[:1].bytes())
         facts = zip(
             length.tolist(), episode_return.tolist(), terminated.tolist(), success.tolist(), strict=True
@@ -199,8 +202,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         counts = length + 1
         first = torch.repeat_interleave(start - (counts.cumsum(0) - counts), counts)
         index = (first + torch.arange(len(first))).remainder_(self._records)
-        stored: Any = _select(self._stored, index, [tuple(index.shape)])[0]
-        copied: dict[str, Any] = stored.to_dict()
+        copied: dict[str, Any] = self._stored[index].to_dict()
         return copied
 
     def sample(self, *args: Any, **kwargs: Any) -> TensorDict:
@@ -212,56 +214,37 @@ class EpisodeReplay(TensorDictReplayBuffer):
             next observation, with the keys of `rrd_lightning.keys`. Nothing of it lies in the replay;
             its tensors share pieces of memory, so clone what is to be kept for long.
         """
-        return self._draw(())
+        return self._maker.batch(self._draw(()))
 
-    def sample_several(self, count: int) -> list[TensorDict]:
+    def sample_several(self, count: int) -> Sequence[TensorDict]:
         """Draw the batches of as many calls of `sample`, in less time.
 
         Args:
             count: how many batches.
 
         Returns:
-            The batches, the same to the last bit.
+            The batches, the same to the last bit. Large ones are gathered when they are asked for, each time
+            anew: take each of them once, and before another episode comes in.
 
         Raises:
             ParameterError: if the count is not positive.
         """
         require_positive(count=count)
-        steps = count * self._paired_sampler.steps_per_batch
-        if 2 * steps * self._record_bytes > GATHERED_TOGETHER:
-            return [self.sample() for _ in range(count)]
-        return list(self._draw((count,)).unbind(0))
+        drawn = self._draw((count,))
+        if 2 * drawn.positions.numel() * self._record_bytes > GATHERED_TOGETHER:
+            return self._maker.later(drawn)
+        return list(self._maker.batch(drawn).unbind(0))
 
-    def _draw(self, lead: tuple[int, ...]) -> TensorDict:
-        index, draws = self._paired_sampler.sample(self.storage, lead)
+    def _draw(self, lead: tuple[int, ...]) -> Drawn:
+        positions, draws = self._paired_sampler.sample(self.storage, lead)
         transitions, subsequences = draws["transitions"], draws["subsequences"]
-        sizes = transitions.step.shape[len(lead) :], subsequences.step.shape[len(lead) :]
-        first, second = self._read(index, sizes)
-        first[keys.REWARD] = _select(self._stored.get(keys.REWARD), index[..., : sizes[0][0]], sizes[:1])[0]
-        first.update(self._facts(transitions.episode), **self._flags(transitions))
-        second.update(self._facts(subsequences.episode))
-        second[keys.WITH_REPLACEMENT] = draws["with_replacement"]
-        batch = {key: value for key, value in draws.items() if key not in OWN_DRAWS}
-        batch[keys.TRANSITIONS] = _tensordict(first, transitions.step.shape)
-        batch[keys.SUBSEQUENCES] = _tensordict(second, subsequences.episode.shape)
-        return _tensordict(batch, lead)
-
-    def _read(self, index: Tensor, sizes: Sequence[tuple[int, ...]]) -> list[dict[str, Nested]]:
-        """Gather the steps at the ring positions; the next observation lies one record further.
-
-        Returns:
-            For each size, the steps at the next so many positions, ``[*lead, *size, ...]``.
-        """
-        following = (index + 1).remainder_(self._records)
-        both = torch.cat([index, following], -1)
-        observation = _select(self._stored.get(keys.OBSERVATION), both, [*sizes, *sizes])
-        action = _select(self._stored.get(keys.ACTION), index, sizes)
-        return [
-            {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: act}
-            for now, later, act in zip(
-                observation[: len(sizes)], observation[len(sizes) :], action, strict=True
-            )
-        ]
+        return Drawn(
+            positions,
+            tuple(each.step.shape[len(lead) :] for each in (transitions, subsequences)),
+            {**self._facts(transitions.episode), **self._flags(transitions)},
+            {**self._facts(subsequences.episode), keys.WITH_REPLACEMENT: draws["with_replacement"]},
+            {key: value for key, value in draws.items() if key not in OWN_DRAWS},
+        )
 
     def _facts(self, episode: Integers) -> dict[str, Nested]:
         live = self.episodes.live
@@ -299,30 +282,6 @@ class EpisodeReplay(TensorDictReplayBuffer):
             if value.is_floating_point() and not value.isfinite().all():
                 raise ParameterError("episode", key, "holds a number that is not finite")
         return length
-
-
-def _select(stored: Nested, index: Tensor, sizes: Sequence[tuple[int, ...]]) -> list[Nested]:
-    """Gather records, and divide those of an index's last dimension into parts of the sizes."""
-    lead = index.shape[:-1]
-    if not isinstance(stored, Tensor):
-        chosen = {key: _select(value, index, sizes) for key, value in stored.items()}
-        return [
-            _tensordict({key: part[place] for key, part in chosen.items()}, (*lead, *size))
-            for place, size in enumerate(sizes)
-        ]
-    if stored.dtype != torch.uint8 or stored[0].numel() % 8:
-        rows = stored.index_select(0, index.reshape(-1))
-    else:
-        # Images, in words of eight bytes. For each row of more than 32,768 numbers torch wakes its threads.
-        rows = stored.flatten(1).view(torch.int64).index_select(0, index.reshape(-1)).view(torch.uint8)
-    counts = [prod(size) for size in sizes]
-    parts = rows.view(*index.shape, -1).split_with_sizes(counts, len(lead))
-    return [part.view(*lead, *size, *stored.shape[1:]) for part, size in zip(parts, sizes, strict=True)]
-
-
-def _tensordict(parts: dict[str, Nested], shape: tuple[int, ...]) -> TensorDict:
-    """Make a TensorDict of parts that fit, without the check of each: 2 µs instead of 14."""
-    return TensorDict._new_unsafe(parts, torch.Size(shape))
 
 
 def _one_more(steps: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
+from rrd_lightning.replay.kernels import Integers, distinct, find
 from rrd_lightning.replay.table import EpisodeTable
 
 KINDS = ("transitions", "episodes", "missing episodes", "steps")
-Integers: TypeAlias = NDArray[np.int64]
 
 
 class Draw(NamedTuple):
@@ -121,9 +121,7 @@ class PairedSampler(Sampler):
 
     def transitions(self, lead: tuple[int, ...]) -> Draw:
         """Draw transitions ``[*lead, batch_size]``, uniform over all that are stored."""
-        transition = self._uniform("transitions", (*lead, self.batch_size))
-        episode = self._episode(transition)
-        return Draw(episode, transition - self.table.live["begin"].take(episode))
+        return Draw(*find(self.table.live["begin"], self._uniform("transitions", (*lead, self.batch_size))))
 
     def episodes(self, lead: tuple[int, ...]) -> Integers:
         """Draw the rows ``[*lead, num_subsequences]`` of the episodes that give a subsequence each."""
@@ -159,16 +157,10 @@ class PairedSampler(Sampler):
         length = self.table.live["length"].take(episodes)
         size = self.rrd_sample_size
         generator = self.generators["steps"]
+        uniform = torch.rand(*length.shape, size, dtype=torch.float64, generator=generator).numpy()
         if self.rrd_replacement:
-            uniform = torch.rand(*length.shape, size, dtype=torch.float64, generator=generator).numpy()
             return (uniform * length[..., None]).astype(np.int64), np.ones(length.shape, np.bool_)
-        rows = [
-            torch.randperm(each, generator=generator)[:size].numpy()
-            if each >= size
-            else torch.randint(each, (size,), generator=generator).numpy()
-            for each in length.ravel().tolist()
-        ]
-        return np.array(rows).reshape(*length.shape, size), length < size
+        return distinct(length, uniform), length < size
 
     def _uniform(self, kind: str, shape: tuple[int, ...]) -> Integers:
         """Draw stored transitions, each as the number of those that were ever stored before it."""
@@ -177,8 +169,7 @@ class PairedSampler(Sampler):
 
     def _episode(self, transition: Integers) -> Integers:
         """Find the row of the episode that each transition belongs to."""
-        # NumPy searches in this thread. torch would wake others, which takes longer than all the rest.
-        return self.table.live["begin"].searchsorted(transition, side="right") - 1
+        return find(self.table.live["begin"], transition)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generators."""

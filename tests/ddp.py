@@ -19,7 +19,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, seed_everything
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 import tests.environments  # noqa: F401 - registers the environments
@@ -56,7 +56,7 @@ class SameParameters(Callback):
             state |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         hashes = gathered({name: digest(value) for name, value in state.items()})
         assert hashes[0] == hashes[1], [name for name in state if hashes[0][name] != hashes[1][name]]
-        several = batch if isinstance(batch, list) else [batch]
+        several = [batch] if isinstance(batch, TensorDictBase) else batch
         for each in several:
             action = gathered(digest(each["subsequences"]["action"]))
             assert action[0] != action[1]

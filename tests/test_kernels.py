@@ -25,7 +25,7 @@ from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC, sac_kernels
 from rrd_lightning.agents.squashed import LOG_STD_RANGE
 from rrd_lightning.decomposition import RRD
-from rrd_lightning.kernels import compiled_library
+from rrd_lightning.kernels import compiled_library, library_here
 from rrd_lightning.networks import (
     MLP,
     Kernels,
@@ -40,10 +40,17 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def forget() -> None:
-    """Compile anew when asked again."""
-    compiled_library.cache_clear()
-    compiled_kernels.cache_clear()
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What is compiled, or cannot be, is found out again, in the test and after it."""
+
+    def forget() -> None:
+        for each in (compiled_library, library_here, compiled_kernels):
+            each.cache_clear()
+
+    forget()
+    yield
+    forget()
 
 
 @contextmanager
@@ -412,12 +419,14 @@ def test_copies_have_the_functions_too() -> None:
 
 
 @needs_compiler
-def test_a_copy_without_a_compiler_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_without_a_compiler_goes_without(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     network = MLP([3, 4, 1])
     network.kernels = compiled_kernels()
     written = pickle.dumps(network)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    forget()
+    request.getfixturevalue("forgetful")
     assert pickle.loads(written).kernels is None
 
 
@@ -458,6 +467,7 @@ def set_up(compile_update: bool | None) -> RRDModule:
     return module
 
 
+@pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize(
     ("compiler", "problem"),
     [
@@ -474,10 +484,8 @@ def test_without_a_compiler(
 ) -> None:
     """What was asked for is an error before anything begins; by default it is said, and torch does the work."""
     monkeypatch.setenv("CXX", compiler)
-    forget()
     with pytest.raises(ParameterError, match=rf"^model.compile_update=True: {problem}"):
         set_up(compile_update=True)
     with caplog.at_level("INFO"):
         assert [each.kernels for each in networks_of(set_up(compile_update=None))] == [None] * 4
     assert "Updates are slower than they could be" in caplog.text
-    forget()

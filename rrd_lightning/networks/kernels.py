@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ctypes import CDLL, POINTER, Structure, byref, c_int, c_void_p
 from functools import cache
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -27,8 +28,15 @@ class Network(Structure):
     @classmethod
     def of(cls, network: MLP) -> Network:
         """Describe a network, for as long as its numbers stay where they are."""
-        sizes = (c_int * len(network.sizes))(*network.sizes)
-        return cls(network.members or 1, len(sizes) - 1, sizes, network.vector.data_ptr())
+        known = _known.get(network)
+        if known is None:
+            sizes = (c_int * len(network.sizes))(*network.sizes)
+            known = _known[network] = cls(network.members or 1, len(sizes) - 1, sizes)
+        known.vector = network.vector.data_ptr()
+        return known
+
+
+_known: WeakKeyDictionary[MLP, Network] = WeakKeyDictionary()
 
 
 class Kernels:

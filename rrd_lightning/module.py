@@ -55,8 +55,8 @@ class RRDModule(LightningModule):
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.
-        compile_update: on the CPU, let functions in C++ do the perceptrons' work, which are compiled at
-            the start in a second or two; by default where there is a C++ compiler. On a GPU, compile
+        compile_update: on the CPU, let functions in C++ make the update, which are compiled at the start
+            in two or three seconds; by default where there is a C++ compiler. On a GPU, compile
             losses and gradients with `torch.compile` into CUDA graphs, at the first update, in about 20
             seconds, for vectors alone; not by default. Results differ by rounding.
 
@@ -156,7 +156,7 @@ class RRDModule(LightningModule):
                 raise ParameterError("model.compile_update", True, str(error)) from error
             rank_zero_info(f"Updates are slower than they could be: model.compile_update {error}")
             return None
-        rank_zero_info("Perceptrons: in C++, compiled for this processor")
+        rank_zero_info("Updates: in C++, compiled for this processor")
         return kernels
 
     def use(self, kernels: Kernels | None) -> None:

@@ -430,10 +430,11 @@ def test_a_copy_without_a_compiler_goes_without(
     assert pickle.loads(written).kernels is None
 
 
-def metrics_of(**module: object) -> tuple[RRDModule, dict[str, torch.Tensor]]:
+def metrics_of(env_id: str = "Follow-v0", **module: object) -> tuple[RRDModule, dict[str, torch.Tensor]]:
     """Twelve updates of every part, the last of which is logged."""
     corrected = partial(RRD, bias_correction=True, **SMALL)
     trainer, trained, _ = run(
+        env_id,
         collect={"total_env_steps": 160},
         module={"decomposition": corrected, **module},
         log_every_n_steps=4,
@@ -447,10 +448,11 @@ def networks_of(module: RRDModule) -> list[MLP]:
 
 
 @needs_compiler
-def test_with_the_functions_or_without_a_run_is_the_same() -> None:
-    plain, expected = metrics_of(compile_update=False)
+@pytest.mark.parametrize("env_id", ["Follow-v0", "Pixels-v0"])
+def test_with_the_functions_or_without_a_run_is_the_same(env_id: str) -> None:
+    plain, expected = metrics_of(env_id, compile_update=False)
     assert [each.kernels for each in networks_of(plain)] == [None] * 4
-    trained, metrics = metrics_of()  # by default
+    trained, metrics = metrics_of(env_id)  # by default
     assert all(each.kernels is compiled_kernels() for each in networks_of(trained))
     torch.testing.assert_close(trained.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-5)
     same = {name for name in expected if name.startswith(("loss/", "agent/", "reward/"))}

@@ -197,11 +197,15 @@ def test_one_seed_gives_one_run_to_the_last_bit() -> None:
     assert any(not torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-def test_several_updates_in_a_step_are_the_same_updates() -> None:
-    """To the last bit, and logged as often; four updates in an iteration by three are three and one."""
+def test_several_updates_in_a_step_are_the_same_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, and logged as often; four updates in an iteration by three are three and one.
+
+    So they are where batches are gathered when they are used.
+    """
     runs = []
-    for count in (1, 3, 4):
-        name = f"by-{count}"
+    for count, together in ((1, 2**25), (3, 2**25), (4, 2**25), (3, 0)):
+        monkeypatch.setattr("rrd_lightning.replay.buffer.GATHERED_TOGETHER", together)
+        name = f"by-{count}-{together}"
         logger = CSVLogger(".", name=name)
         data = {"updates_per_step": count}
         trainer, module, _ = run(data=data, evaluate={}, log_every_n_steps=4, logger=logger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections import Counter, deque
 from pathlib import Path
@@ -19,6 +20,7 @@ from rrd_lightning import ParameterError, keys
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.kernels import library_here
 from rrd_lightning.replay import EpisodeReplay, GatheredLater, PairedSampler
+from rrd_lightning.replay.blocks import Blocks
 from rrd_lightning.replay.buffer import GATHERED_TOGETHER, ring_size
 from rrd_lightning.replay.kernels import distinct
 
@@ -362,6 +364,30 @@ def test_large_batches_are_gathered_when_they_are_asked_for(monkeypatch: pytest.
     assert [each[keys.TRANSITIONS, keys.ACTION].device.type for each in moved] == ["meta"] * 3
 
 
+def test_memory_of_a_batch_is_used_again_when_nothing_shows_it_any_longer() -> None:
+    blocks = Blocks()
+    first = blocks.take(1000)
+    place = first.data_ptr()
+    assert place % 64 == 0
+    view = first[10:20].view(2, 5)
+    del first
+    gc.collect()
+    second = blocks.take(1000)
+    assert second.data_ptr() != place
+    copied = copy.deepcopy(view)
+    del view
+    third = blocks.take(1000)
+    assert third.data_ptr() == place
+    assert blocks.take(999).data_ptr() not in {place, second.data_ptr()}
+    assert copied.shape == (2, 5)
+    # No more stay than training needs.
+    several = [blocks.take(1000) for _ in range(6)]
+    places = {each.data_ptr() for each in several}
+    del several
+    assert len(blocks._free[1000]) == 3
+    assert blocks.take(1000).data_ptr() in places
+
+
 def test_a_count_of_batches_is_positive() -> None:
     with pytest.raises(ParameterError, match="count=0: must be"):
         make_replay().sample_several(0)
@@ -378,6 +404,26 @@ def test_a_sampler_may_draw_otherwise() -> None:
     for batch in [replay.sample(), *replay.sample_several(2)]:
         starts = batch[keys.SUBSEQUENCES][keys.OBSERVATION]
         assert (starts == make_episode(3, 5)[keys.OBSERVATION][0]).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("position", [-1, 51, 164, 10_000])
+def test_a_sampler_that_draws_where_nothing_is_stored_is_an_error(
+    position: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+
+    class Astray(PairedSampler):
+        def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
+            index, draws = super().sample(storage, lead)
+            index[..., -1] = position
+            return index, draws
+
+    replay = EpisodeReplay(100, Astray(8, 4, 4, True))
+    replay.add_episode(make_episode(0, 50))
+    with pytest.raises(IndexError):
+        replay.sample()
 
 
 @pytest.mark.parametrize("count", [0, 3])

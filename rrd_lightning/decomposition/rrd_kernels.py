@@ -89,11 +89,11 @@ def learn(
         episode_scale: as in the loss.
     """
     steps = _without_gaps(steps)
+    count, size, _ = steps.action.shape
     kinds = torch.float32, torch.int64, torch.bool
     episode_return, length, with_replacement = (
-        each.to(kind).contiguous() for each, kind in zip(facts, kinds, strict=True)
+        each.to(kind).expand(count).contiguous() for each, kind in zip(facts, kinds, strict=True)
     )
-    count, size, _ = steps.action.shape
     loss = _Loss(
         count,
         size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, c_long, c_void_p
+from ctypes import Structure, c_bool, c_int64, c_void_p
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +32,7 @@ def find(begin: Integers, transition: Integers) -> tuple[Integers, Integers]:
         return episode, transition - begin.take(episode)
     episode, step = np.empty_like(transition), np.empty_like(transition)
     library.replay_find(
-        c_long(len(begin)), _place(begin), c_long(transition.size), *map(_place, (transition, episode, step))
+        c_int64(len(begin)), _place(begin), c_int64(transition.size), *map(_place, (transition, episode, step))
     )
     return episode, step
 
@@ -57,7 +57,7 @@ def distinct(length: Integers, uniform: NDArray[np.float64]) -> Integers:
             steps.reshape(-1, size)[episode] = _shuffled(row, numbers)
         return steps
     arrays = np.ascontiguousarray(length), np.ascontiguousarray(uniform), steps
-    library.replay_distinct(c_long(length.size), c_long(size), *map(_place, arrays))
+    library.replay_distinct(c_int64(length.size), c_int64(size), *map(_place, arrays))
     return steps
 
 
@@ -82,7 +82,7 @@ def _shuffled(length: int, uniform: list[float]) -> list[int]:
 class _Part(Structure):
     _fields_: ClassVar[Any] = [
         *((name, c_void_p) for name in ("stored", "now", "later")),
-        *((name, c_long) for name in ("record_bytes", "first", "count")),
+        *((name, c_int64) for name in ("record_bytes", "first", "count")),
     ]
 
 
@@ -107,6 +107,9 @@ def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
         parts: what to copy, and where.
         positions: of the steps of each batch, ``[*lead, steps]``.
         records: that the ring has room for.
+
+    Raises:
+        IndexError: if there is no record at a position, or none after it.
     """
     library = library_here()
     if library is None:
@@ -127,12 +130,16 @@ def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
         )
         for part in parts
     ]
-    steps = positions.shape[-1]
-    library.replay_gather(
+    positions, steps = positions.contiguous(), positions.shape[-1]
+    library.replay_gather.restype = c_bool
+    done = library.replay_gather(
         len(parts),
         (_Part * len(parts))(*described),
-        c_long(positions.numel() // steps),
-        c_long(steps),
+        c_int64(positions.numel() // steps),
+        c_int64(steps),
         c_void_p(positions.data_ptr()),
-        c_long(records),
+        c_int64(records),
+        c_int64(len(parts[0].stored)),
     )
+    if not done:
+        raise IndexError("a position that was drawn is outside of the records that the replay holds")

@@ -56,7 +56,7 @@ class LeanAdam(Adam):
             if not parameters:
                 continue
             states = [self._state_of(each) for each in parameters]
-            if self._library and not group["maximize"] and all(map(_readable, parameters)):
+            if self._library and not group["maximize"] and all(map(_readable, parameters, states)):
                 parts += [_part(*each, group) for each in zip(parameters, states, strict=True)]
             else:
                 _step(parameters, states, group)
@@ -72,11 +72,10 @@ class LeanAdam(Adam):
         return state
 
 
-def _readable(parameter: Tensor) -> bool:
+def _readable(parameter: Tensor, state: dict[str, Tensor]) -> bool:
     gradient: Any = parameter.grad
-    return parameter.is_cpu and all(
-        each.dtype == torch.float32 and each.is_contiguous() for each in (parameter, gradient)
-    )
+    tensors = parameter, gradient, state["exp_avg"], state["exp_avg_sq"], state["step"]
+    return all(each.is_cpu and each.dtype == torch.float32 and each.is_contiguous() for each in tensors)
 
 
 def _part(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> _Part:

@@ -257,7 +257,7 @@ def in_double(batch: TensorDict) -> TensorDict:
 @needs_compiler
 @settings(deadline=None, max_examples=50)
 @given(
-    hidden_sizes=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    hidden_sizes=st.lists(st.integers(1, 70), min_size=0, max_size=3),
     observations=st.integers(1, 40),
     actions=st.integers(1, 9),
     rows=st.integers(1, 100),
@@ -478,7 +478,7 @@ def set_up(compile_update: bool | None) -> RRDModule:
             "needs a C\\+\\+ compiler, and no-such-compiler is not there: install it, or set CXX",
         ),
         ("false", "false cannot compile .*kernels.cpp"),
-        ("true", "what true compiled cannot be loaded: .*kernels.so"),
+        ("true", "what true compiled cannot be made or loaded: .*kernels.so"),
     ],
 )
 def test_without_a_compiler(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_utilities.core.apply_func import apply_to_collection
 from scipy.stats import chisquare
 from tensordict import TensorDict
 
@@ -360,6 +361,10 @@ def test_large_batches_are_gathered_when_they_are_asked_for(monkeypatch: pytest.
     assert isinstance(batches, GatheredLater)
     assert len(batches) == len(list(batches)) == 3
     assert (batches[1:][-1] == batches[2]).all()
+    # What Lightning does for other precisions.
+    doubled = apply_to_collection(batches, torch.Tensor, torch.Tensor.double)
+    assert isinstance(doubled, GatheredLater)
+    assert (doubled[1] == batches[1]).all()
     moved = batches.to(torch.device("meta"))
     assert [each[keys.TRANSITIONS, keys.ACTION].device.type for each in moved] == ["meta"] * 3
 
@@ -404,6 +409,49 @@ def test_a_sampler_may_draw_otherwise() -> None:
     for batch in [replay.sample(), *replay.sample_several(2)]:
         starts = batch[keys.SUBSEQUENCES][keys.OBSERVATION]
         assert (starts == make_episode(3, 5)[keys.OBSERVATION][0]).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_too_few_positions_are_an_error_and_other_integers_are_none(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+
+    class Short(PairedSampler):
+        def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
+            index, draws = super().sample(storage, lead)
+            return index.int() if lead else index[:-1], draws
+
+    replay = EpisodeReplay(100, Short(8, 4, 4, True))
+    replay.add_episode(make_episode(0, 50))
+    with pytest.raises(IndexError, match="11 positions were drawn for a batch, fewer than its steps"):
+        replay.sample()
+    for batch in replay.sample_several(2):
+        check_batch(batch, {0: 50})
+
+
+@pytest.mark.parametrize("storage", ["memory", "memmap"])
+def test_an_episode_may_have_gaps(storage: str) -> None:
+    """As images have whose channels were last: the first episode decides how the ring lies in memory."""
+    sampler = PairedSampler(16, 8, 4, True, 0)
+    replay = EpisodeReplay(30, sampler, storage)
+    frames = torch.randint(256, (11, 5, 7, 3), dtype=torch.uint8)
+    replay.add_episode(
+        TensorDict(
+            {
+                keys.OBSERVATION: frames.permute(0, 3, 1, 2),
+                keys.ACTION: torch.arange(20.0)[::2, None] / 2,
+                keys.REWARD: torch.zeros(10, 2)[:, 0],
+                keys.EPISODE_RETURN: torch.tensor(0.0),
+                keys.TERMINATED: torch.tensor(False),
+            }
+        )
+    )
+    part = replay.sample()[keys.TRANSITIONS]
+    position = part[keys.ACTION][:, 0].long()
+    assert torch.equal(part[keys.OBSERVATION], frames[position].permute(0, 3, 1, 2))
+    assert torch.equal(part[keys.NEXT_OBSERVATION], frames[position + 1].permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("compiled", [True, False])

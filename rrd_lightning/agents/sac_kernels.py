@@ -23,9 +23,11 @@ class _Update(Structure):
         *((name, Network) for name in ("actor", "critic", "target_critic")),
         ("bounds", Bounds),
         *((name, c_float) for name in ("gamma", "target_entropy")),
-        *((name, c_int) for name in ("rows", "features", "actions")),
-        *((f"given_{index}", c_void_p) for index in range(8)),
-        *((f"found_{index}", c_void_p) for index in range(9)),
+        ("rows", c_int),
+        *((name, c_void_p) for name in ("feature", "following", "action", "reward", "terminated")),
+        *((name, c_void_p) for name in ("noise", "next_noise", "log_temperature")),
+        *((name, c_void_p) for name in ("of_actor", "of_critic", "of_temperature", "of_features")),
+        *((name, c_void_p) for name in ("temperature", "value", "target", "lower_value", "log_prob")),
     ]
 
 
@@ -71,14 +73,12 @@ def learn(
             and log α ``[]``.
         found: where to write, as in `Update`; the gradient of the features may be None.
     """
-    features, _, action, *_ = given = [each.contiguous() for each in given]
+    given = [each.contiguous() for each in given]
     update = _Update(
         *map(Network.of, networks),
         Bounds(*bounds),
         *constants,
-        len(features),
-        features.shape[1],
-        action.shape[1],
+        len(given[0]),
         *map(place, given),
         *map(place, found),
     )

@@ -160,6 +160,7 @@ class RRD(Decomposition):
     def learn(self, subsequences: TensorDictBase) -> Metrics:
         """Set the gradient of `rrd_loss`, worked out by hand."""
         steps = self._steps(subsequences)
+        self.check(steps.action.shape[-2])
         facts = [subsequences.get(key) for key in FACTS]
         with torch.no_grad():
             kernels = self._kernels_for(steps)

@@ -118,5 +118,5 @@ def _described(steps: Steps) -> _Steps:
     features = 0 if steps.features is None else steps.features.shape[-1]
     widths = steps.observation.shape[-1], steps.action.shape[-1], features
     numbers = steps.observation, steps.following, steps.action, steps.features
-    rows = steps.action.numel() // max(widths[1], 1)
+    rows = steps.action.shape[:-1].numel()
     return _Steps(rows, *widths, *map(place, numbers))

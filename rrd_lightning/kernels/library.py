@@ -33,23 +33,23 @@ def compiled_library(*options: str) -> CDLL:
     Raises:
         NotCompiledError: if that is not possible.
     """
-    command_line = shlex.split(os.environ.get("CXX") or "g++")
+    command_line = shlex.split(os.environ.get("CXX", "")) or ["g++"]
     compiler = command_line[0]
     if shutil.which(compiler) is None:
         raise NotCompiledError(f"needs a C++ compiler, and {compiler} is not there: install it, or set CXX")
-    with TemporaryDirectory() as folder:
-        compiled, library = Path(folder, "kernels.o"), Path(folder, "kernels.so")
-        for command in (
-            [*OPTIONS, *options, "-fopenmp", "-c", str(SOURCE), "-o", str(compiled)],
-            ["-shared", str(compiled), _threads(), "-o", str(library)],
-        ):
-            result = subprocess.run([*command_line, *command], capture_output=True, text=True)
-            if result.returncode:
-                raise NotCompiledError(f"{compiler} cannot compile {SOURCE}: {result.stderr.strip()}")
-        try:
+    try:
+        with TemporaryDirectory() as folder:
+            compiled, library = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+            for command in (
+                [*OPTIONS, *options, "-fopenmp", "-c", str(SOURCE), "-o", str(compiled)],
+                ["-shared", str(compiled), _threads(), "-o", str(library)],
+            ):
+                result = subprocess.run([*command_line, *command], capture_output=True, text=True)
+                if result.returncode:
+                    raise NotCompiledError(f"{compiler} cannot compile {SOURCE}: {result.stderr.strip()}")
             return CDLL(str(library))
-        except OSError as error:
-            raise NotCompiledError(f"what {compiler} compiled cannot be loaded: {error}") from error
+    except OSError as error:
+        raise NotCompiledError(f"what {compiler} compiled cannot be made or loaded: {error}") from error
 
 
 @cache

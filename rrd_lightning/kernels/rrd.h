@@ -14,7 +14,7 @@ struct Steps {
     int width() const { return 2 * observations + actions + features; }
 };
 
-// Called by all threads together: some rows of what it sees, one after another.
+// Some rows of what it sees, one after another.
 void put_together(const Steps& steps, long first, int count, float* inputs) {
     for (long row = first; row < first + count; row++) {
         const float* now = steps.observation + row * steps.observations;

@@ -11,7 +11,7 @@ struct SoftActorCritic {
     Network actor, critic, target_critic;
     Bounds bounds;
     float gamma, target_entropy;
-    int rows, features, actions;
+    int rows;
     const float *feature, *following, *action, *reward;
     const bool* terminated;
     const float *noise, *next_noise, *log_temperature;
@@ -43,7 +43,7 @@ extern "C" {
 
 void sac_learn(const SoftActorCritic* given) {
     const SoftActorCritic& sac = *given;
-    const int rows = sac.rows, features = sac.features, actions = sac.actions, width = features + actions;
+    const int rows = sac.rows, width = sac.critic.sizes[0], features = sac.actor.sizes[0], actions = width - features;
     const float temperature = *sac.temperature = std::exp(*sac.log_temperature);
 
     Scratch scratch;

@@ -88,9 +88,8 @@ class BatchMaker:
     def later(self, drawn: Drawn) -> GatheredLater:
         """Gather actions and rewards of several batches, and observations when a batch is asked for."""
         one = self.gather(drawn, (keys.ACTION, keys.REWARD)).unbind()
-        return GatheredLater(
-            lambda place: self.batch(one(place), (keys.OBSERVATION,)), range(len(drawn.positions))
-        )
+        places = range(len(drawn.positions))
+        return GatheredLater(places, lambda place: self.batch(one(place), (keys.OBSERVATION,)))
 
     def gather(self, drawn: Drawn, names: Sequence[str]) -> Drawn:
         """Add some of what there is of each step, ``[*lead, *size, ...]``: s and s', a, the true reward."""
@@ -113,13 +112,14 @@ class GatheredLater(Sequence[TensorDict]):
     """Batches that were drawn together, and are made when they are asked for.
 
     Args:
+        places: of the batches; or the batches, with which Lightning makes one of this class after it has
+            converted each to another precision.
         make: makes the one at a place.
-        places: of the batches.
     """
 
-    def __init__(self, make: Callable[[int], TensorDict], places: range) -> None:
-        self._make = make
+    def __init__(self, places: Sequence[Any], make: Callable[[Any], TensorDict] = lambda made: made) -> None:
         self._places = places
+        self._make = make
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -134,12 +134,12 @@ class GatheredLater(Sequence[TensorDict]):
     def __getitem__(self, place: int | slice) -> TensorDict | GatheredLater:
         """Make a batch."""
         if isinstance(place, slice):
-            return GatheredLater(self._make, self._places[place])
+            return GatheredLater(self._places[place], self._make)
         return self._make(self._places[place])
 
     def to(self, device: torch.device) -> GatheredLater:
         """Make batches on a device."""
-        return GatheredLater(lambda place: self._make(place).to(device), self._places)
+        return GatheredLater(self._places, lambda place: self._make(place).to(device))
 
 
 class _Records:

@@ -28,7 +28,10 @@ class Blocks:
     def take(self, size: int) -> Tensor:
         """Return ``[size]`` bytes of any content."""
         free = self._free[size]
-        block = free.pop() if free else _aligned(size)
+        try:
+            block = free.pop()
+        except IndexError:
+            block = _aligned(size)
         lent = block[:]  # the tensor, and each view of it, keeps this array alive
         weakref.finalize(lent, _give_back, free, block).atexit = False
         return torch.from_numpy(lent)

@@ -166,7 +166,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
-        super().extend(records)
+        super().extend(records.contiguous())  # the ring has the layout of the first records
         self._stored = self.storage[:]
         self._maker = BatchMaker(self._stored.to_dict(), self._records, self._blocks)
         self._record_bytes = int(self._stored[:1].bytes())

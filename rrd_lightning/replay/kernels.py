@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import Structure, c_bool, c_int64, c_void_p
+from math import prod
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +32,7 @@ def find(begin: Integers, transition: Integers) -> tuple[Integers, Integers]:
         # NumPy searches in this thread. torch would wake others, which takes longer than all the rest.
         episode = begin.searchsorted(transition, side="right") - 1
         return episode, transition - begin.take(episode)
+    transition = np.ascontiguousarray(transition, np.int64)
     episode, step = np.empty_like(transition), np.empty_like(transition)
     library.replay_find(
         c_int64(len(begin)), _place(begin), c_int64(transition.size), *map(_place, (transition, episode, step))
@@ -56,7 +59,7 @@ def distinct(length: Integers, uniform: NDArray[np.float64]) -> Integers:
         ):
             steps.reshape(-1, size)[episode] = _shuffled(row, numbers)
         return steps
-    arrays = np.ascontiguousarray(length), np.ascontiguousarray(uniform), steps
+    arrays = np.ascontiguousarray(length, np.int64), np.ascontiguousarray(uniform), steps
     library.replay_distinct(c_int64(length.size), c_int64(size), *map(_place, arrays))
     return steps
 
@@ -109,10 +112,13 @@ def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
         records: that the ring has room for.
 
     Raises:
-        IndexError: if there is no record at a position, or none after it.
+        IndexError: if there is no record at a position, or none after it, or if there are too few positions.
     """
+    steps = positions.shape[-1]
+    if steps < max(part.first + part.steps for part in parts):
+        raise IndexError(f"{steps} positions were drawn for a batch, fewer than its steps")
     library = library_here()
-    if library is None:
+    if library is None or not all(part.stored.is_contiguous() for part in parts):
         for part in parts:
             rows = positions[..., part.first : part.first + part.steps].reshape(-1)
             for target, wanted in ((part.now, rows), (part.later, (rows + 1).remainder_(records))):
@@ -124,13 +130,13 @@ def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
             part.stored.data_ptr(),
             part.now.data_ptr(),
             None if part.later is None else part.later.data_ptr(),
-            part.stored.stride(0) * part.stored.element_size(),
+            prod(part.stored.shape[1:]) * part.stored.element_size(),
             part.first,
             part.steps,
         )
         for part in parts
     ]
-    positions, steps = positions.contiguous(), positions.shape[-1]
+    positions = positions.to(torch.int64).contiguous()
     library.replay_gather.restype = c_bool
     done = library.replay_gather(
         len(parts),

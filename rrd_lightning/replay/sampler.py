@@ -78,11 +78,6 @@ class PairedSampler(Sampler):
         self.table = EpisodeTable()
         self.seed(seed)
 
-    @property
-    def steps_per_batch(self) -> int:
-        """Steps that are gathered for a batch, of transitions and of subsequences."""
-        return self.batch_size + self.num_subsequences * self.rrd_sample_size
-
     def seed(self, seed: int) -> None:
         """Restart all generators from a seed, which is not negative."""
         require_not_negative(seed=seed)

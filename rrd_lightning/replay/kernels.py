@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, c_bool, c_int64, c_void_p
+from ctypes import Structure, c_int64, c_void_p
 from math import prod
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -137,7 +137,6 @@ def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
         for part in parts
     ]
     positions = positions.to(torch.int64).contiguous()
-    library.replay_gather.restype = c_bool
     done = library.replay_gather(
         len(parts),
         (_Part * len(parts))(*described),

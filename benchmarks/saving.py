@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 
+from rrd_lightning.checkpoint.replay import load_replay, save_replay
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
-from rrd_lightning.replay.saving import load_replay, save_replay
 
 IMAGES = "--images" in sys.argv
 CAPACITY, LENGTH, RUNS = (100_000, 1000, 1) if IMAGES else (1_000_000, 1000, 5)

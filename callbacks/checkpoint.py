@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from rrd_lightning.callbacks.signals import DeferredSignals
-from rrd_lightning.data import leave
+from rrd_lightning.checkpoint.files import link, read, require_writable, sync_folder, write
+from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays, save_replay
+from rrd_lightning.data import no_collection
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.files import link, read, require_writable, sync_folder, write
-from rrd_lightning.replay.saving import deal_replays, load_replay, save_replay
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -100,12 +100,12 @@ class Checkpoint(LightningCheckpoint):
             _set_generators(saved["process"]["generators"])
         else:
             folders = [source / saved["replay"] / _rank_folder(each) for each in range(saved["world_size"])]
-            deal_replays(replay, folders, rank, processes)
+            redistribute_replays(replay, folders, rank, processes)
             rank_zero_warn(
                 f"{trainer.ckpt_path} is of {saved['world_size']} processes and this run of {processes}: "
                 "the stored episodes are dealt out again, and every environment begins anew"
             )
-        self._take_along(source, trainer.is_global_zero)
+        self._adopt_best(source, trainer.is_global_zero)
         each = " of each process" if processes > 1 else ""
         rank_zero_info(
             f"Resumed at {pl_module.env_steps} environment steps and {trainer.global_step} updates, "
@@ -162,7 +162,7 @@ class Checkpoint(LightningCheckpoint):
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Say where the replay is."""
-        replay = self._newest_replay if self._saved == _moment(trainer, pl_module) else None
+        replay = self._newest_replay if self._saved == _position(trainer, pl_module) else None
         if replay is not None and not self._saving:
             # A checkpoint that Lightning writes, somewhere else: its replay has to stay.
             self._replays["elsewhere"] = replay.name
@@ -205,7 +205,7 @@ class Checkpoint(LightningCheckpoint):
         if not data.batches_left:
             self._save_if_due(trainer, module)
         # Where several processes collect, they ask each other before that, and not here as well.
-        together = trainer.world_size == 1 or (data.refill is leave and not data.batches_left)
+        together = trainer.world_size == 1 or (data.refill is no_collection and not data.batches_left)
         if together and (received := self._received(trainer)):
             self._save_and_act(trainer, module, received)
 
@@ -232,7 +232,7 @@ class Checkpoint(LightningCheckpoint):
             self._save_last(trainer, module)
 
     def _save_last(self, trainer: Any, module: Any) -> None:
-        if self._saved_last != _moment(trainer, module):
+        if self._saved_last != _position(trainer, module):
             self._save(trainer, module, LAST)
             self._saved_last = self._saved
 
@@ -245,7 +245,7 @@ class Checkpoint(LightningCheckpoint):
         """Write the replay, and then the checkpoint, which names it; then remove what nobody needs."""
         if trainer.fast_dev_run:
             return
-        moment = _moment(trainer, module)
+        moment = _position(trainer, module)
         if self.save_replay and self._saved != moment:
             self._newest_replay = self._write_replay(trainer, "replay-{}-{}".format(*moment))
         self._saved = moment
@@ -292,7 +292,7 @@ class Checkpoint(LightningCheckpoint):
             if folder.name not in self._replays.values():
                 shutil.rmtree(folder)
 
-    def _take_along(self, source: Path, writes: bool) -> None:
+    def _adopt_best(self, source: Path, writes: bool) -> None:
         """Let a resumed run that has a new folder have the best checkpoints of before."""
         self._returns = {name: value for name, value in self._returns.items() if (source / name).is_file()}
         if source.absolute() == self._folder.absolute():
@@ -319,7 +319,7 @@ def _rank_folder(rank: int) -> str:
     return f"rank-{rank}"
 
 
-def _moment(trainer: Any, module: Any) -> tuple[int, int]:
+def _position(trainer: Any, module: Any) -> tuple[int, int]:
     return module.env_steps, trainer.global_step
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning import keys
-from rrd_lightning.data import ReplayDataModule, leave
+from rrd_lightning.data import ReplayDataModule, no_collection
 from rrd_lightning.distributed import summed
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.envs.environment import Vectorization
@@ -140,9 +140,9 @@ class Collect(Callback):
             self._to_restore = None
         if self._to_restore is None:
             rollout.reset(derive_seed("collect", *moment))
-        elif astray := rollout.load_state_dict(self._to_restore):
+        elif diverged := rollout.load_state_dict(self._to_restore):
             rank_zero_warn(
-                f"environments {astray} do not repeat their episode from their generator and their "
+                f"environments {diverged} do not repeat their episode from their generator and their "
                 "actions: they begin a new one"
             )
         self._to_restore = None
@@ -272,7 +272,7 @@ class Collect(Callback):
         if self._rollout is not None:
             self._rollout.envs.close()
             self._rollout = None
-            trainer.datamodule.refill = leave
+            trainer.datamodule.refill = no_collection
 
 
 def _call_on_collection(trainer: Any, module: Any) -> None:

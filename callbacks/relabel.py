@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.files import require_writable
 
 
 class Relabel(Callback):

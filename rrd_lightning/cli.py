@@ -27,12 +27,12 @@ from rrd_lightning.callbacks import (
     Relabel,
     Videos,
 )
-from rrd_lightning.checkpoints import read_checkpoint
+from rrd_lightning.checkpoint.files import require_writable
+from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.files import require_writable
 from rrd_lightning.module import RRDModule
 
 CKPT_PATH, ROOT = "--ckpt_path", "--trainer.default_root_dir"
@@ -75,7 +75,7 @@ class OptionalEnvironment(Environment):
         return bool(self.id)
 
 
-class Served:
+class ModelSpaces:
     """The spaces that the model serves: the environment's, or the demonstrations' where there is none.
 
     Args:
@@ -115,7 +115,7 @@ class RRDCLI(LightningCLI):
         )
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
-        parser.add_class_arguments(Served, "served")
+        parser.add_class_arguments(ModelSpaces, "served")
         parser.link_arguments("env", "served.env", apply_on="instantiate")
         parser.link_arguments("data", "served.data", apply_on="instantiate")
         for space in ("observation_space", "action_space"):

@@ -14,7 +14,7 @@ from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import EpisodeReplay, GatheredLater, PairedSampler
+from rrd_lightning.replay import EpisodeReplay, LazyBatches, PairedSampler
 from rrd_lightning.seeding import derive_seed
 
 
@@ -108,7 +108,7 @@ class ReplayDataModule(LightningDataModule):
         self.scratch_dir = scratch_dir
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = leave
+        self.refill: Callable[[], None] = no_collection
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
@@ -202,7 +202,7 @@ class ReplayDataModule(LightningDataModule):
         """Move a batch to its device; on the CPU it is there, which Lightning takes long to find out."""
         if device.type == "cpu":
             return batch
-        if isinstance(batch, GatheredLater):
+        if isinstance(batch, LazyBatches):
             return batch.to(device)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -260,7 +260,7 @@ class NoEpisodes:
         return iter(())
 
 
-def leave() -> None:
+def no_collection() -> None:
     """Leave the replay as it is: nobody collects."""
 
 

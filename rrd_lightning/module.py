@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC, Agent
-from rrd_lightning.checkpoints import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.checkpoint.format import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
 from rrd_lightning.compilation import compiled
 from rrd_lightning.component import Metrics
 from rrd_lightning.decomposition import RRD, Decomposition
@@ -92,7 +92,7 @@ class RRDModule(LightningModule):
         self.env_steps = 0
         self._loaded_updates = 0
         self._updates_in_step = 1
-        self._asks = True
+        self._step_has_listeners = True
         self._learn = type(self).learn
         self._kernels: Kernels | None = None
         if not train_policy:
@@ -189,7 +189,7 @@ class RRDModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""
-        self._asks = self._step_is_overridden()
+        self._step_has_listeners = self._step_is_overridden()
         optimizer: Any = self.optimizers()
         for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
             group.update({option: value for option, value in own.items() if option != "params"})
@@ -221,7 +221,7 @@ class RRDModule(LightningModule):
 
     def _step(self, optimizer: Any) -> None:
         """Take a step, and count it."""
-        if self._asks:
+        if self._step_has_listeners:
             optimizer.step()
             return
         # What remains of that where nobody overrides anything, 0.2 ms sooner.

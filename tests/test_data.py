@@ -12,8 +12,8 @@ from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, ReplayDataModule, keys
 from rrd_lightning.memory import MemoryPlan, human, space_bytes
+from tests.replay.test_buffer import make_episode
 from tests.runs import make_data, run
-from tests.test_replay import make_episode
 
 
 def test_stream_is_sized_refilled_and_fresh() -> None:

@@ -11,9 +11,9 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
-    ["seeding", "files", "distributed", "kernels", "compilation"],
-    ["checkpoints", "component", "networks", "optimizer", "replay", "envs", "spaces", "episode"],
-    ["decomposition", "agents", "memory", "judging"],
+    ["seeding", "distributed", "kernels", "compilation"],
+    ["component", "networks", "optimizer", "replay", "envs", "spaces", "episode"],
+    ["checkpoint", "decomposition", "agents", "memory", "judging"],
     ["datasets", "pictures"],
     ["data", "module"],
     ["callbacks"],

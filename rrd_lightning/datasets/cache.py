@@ -11,8 +11,8 @@ from typing import Any
 from tensordict import TensorDict, TensorDictBase
 
 from rrd_lightning import keys
+from rrd_lightning.checkpoint.files import read, require_writable, write
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.files import read, require_writable, write
 
 
 class EpisodeCache:

@@ -15,8 +15,8 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from rrd_lightning.envs.episodic import EpisodicFeedback
-from rrd_lightning.envs.in_turn import InTurn
 from rrd_lightning.envs.libero_task import find_task
+from rrd_lightning.envs.sequential import SequentialVectorEnv
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 
@@ -74,7 +74,7 @@ class Environment:
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)
-        return InTurn([self.make] * num_envs)
+        return SequentialVectorEnv([self.make] * num_envs)
 
     def _make_in_worker(self) -> Env[Any, Any]:
         # The run's own process decides what an interrupt at the keyboard means. It makes one, too.

@@ -12,7 +12,7 @@ from gymnasium import Env, Space, Wrapper, spaces
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
 INITIAL_STATE = "initial_state"
-ANYWHERE = "[null, null]"  # an `episode_start` that says nothing
+NO_EPISODE_START = "[null, null]"  # an `episode_start` that says nothing
 
 Convert = Callable[[Any], Any]
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -39,8 +39,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         self.action_space, self.to_native = unit_actions(env.action_space)
         self.observation_space, self.to_single = _single_precision(env.observation_space)
         self._return = 0.0
-        self.episode_start = ANYWHERE
-        self.past: tuple[str, list[Any]] = (ANYWHERE, [])
+        self.episode_start = NO_EPISODE_START
+        self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode, and remember from which state of the generator.
@@ -55,7 +55,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         self.episode_start = json.dumps([start, chosen or None], default=_plain)
         return self.to_single(observation), {}
 
-    def relive(self) -> tuple[Any, list[float]]:
+    def fast_forward(self) -> tuple[Any, list[float]]:
         """Bring the environment to where `past`, an `episode_start` and the actions since, had led.
 
         Deterministic environments whose randomness is all in their generator get there to the last

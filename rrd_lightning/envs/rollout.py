@@ -143,20 +143,20 @@ class Rollout:
         ]
         self.envs.reset()
         self.envs.set_attr("past", pasts)
-        astray = []
-        for env, (observation, rewards) in enumerate(self.envs.call("relive")):
+        diverged = []
+        for env, (observation, rewards) in enumerate(self.envs.call("fast_forward")):
             partial = self._partial[env]
             same = tree_map(np.array_equal, observation, partial.observations[-1])
             if not (all(tree_leaves(same)) and rewards == partial.true_rewards):
-                astray.append(env)
-        if astray:
-            mask = np.isin(np.arange(self.envs.num_envs), astray)
+                diverged.append(env)
+        if diverged:
+            mask = np.isin(np.arange(self.envs.num_envs), diverged)
             observation, _ = self.envs.reset(options={"reset_mask": mask})
-            for env in astray:
+            for env in diverged:
                 self._partial[env] = PartialEpisode(_row(observation, env))
         latest = [partial.observations[-1] for partial in self._partial]
         self._observation = tree_map(lambda *rows: np.stack(rows), *latest)
-        return astray
+        return diverged
 
 
 def _index_numpy(observations: Any, step: int) -> Observation:

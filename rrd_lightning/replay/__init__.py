@@ -1,8 +1,8 @@
 """The episode replay: finished episodes in, paired batches out."""
 
-from rrd_lightning.replay.batches import GatheredLater
+from rrd_lightning.replay.batches import LazyBatches
 from rrd_lightning.replay.buffer import EpisodeReplay
 from rrd_lightning.replay.sampler import PairedSampler
 from rrd_lightning.replay.table import EpisodeTable
 
-__all__ = ["EpisodeReplay", "EpisodeTable", "GatheredLater", "PairedSampler"]
+__all__ = ["EpisodeReplay", "EpisodeTable", "LazyBatches", "PairedSampler"]

@@ -12,8 +12,8 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
-from rrd_lightning.replay.blocks import Blocks
-from rrd_lightning.replay.kernels import Part, gather
+from rrd_lightning.replay.gather import Part, gather
+from rrd_lightning.replay.memory_pool import MemoryPool
 
 Nested: TypeAlias = Tensor | TensorDictBase
 RECORDED = (keys.OBSERVATION, keys.ACTION, keys.REWARD)
@@ -21,7 +21,7 @@ LARGE = 2**16  # bytes, from which on the system may take memory back in between
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class BatchIndices:
     """What a batch is made of, or several batches, whose number then stands in front of all shapes.
 
     Attributes:
@@ -38,7 +38,7 @@ class Drawn:
     subsequences: dict[str, Nested]
     others: dict[str, Nested]
 
-    def unbind(self) -> Callable[[int], Drawn]:
+    def unbind(self) -> Callable[[int], BatchIndices]:
         """Take several apart: return what gives the one at a place."""
         positions = self.positions.unbind(0)
         parts = [
@@ -46,8 +46,8 @@ class Drawn:
             for part in (self.transitions, self.subsequences, self.others)
         ]
 
-        def one(place: int) -> Drawn:
-            return Drawn(
+        def one(place: int) -> BatchIndices:
+            return BatchIndices(
                 positions[place],
                 self.sizes,
                 *({key: each[place] for key, each in part.items()} for part in parts),
@@ -65,12 +65,12 @@ class BatchMaker:
         blocks: memory for what is large.
     """
 
-    def __init__(self, stored: dict[str, Any], records: int, blocks: Blocks) -> None:
+    def __init__(self, stored: dict[str, Any], records: int, blocks: MemoryPool) -> None:
         self._stored = stored
         self._records = records
         self._blocks = blocks
 
-    def batch(self, drawn: Drawn, names: Sequence[str] = RECORDED) -> TensorDict:
+    def batch(self, drawn: BatchIndices, names: Sequence[str] = RECORDED) -> TensorDict:
         """Make one batch, or one TensorDict of several.
 
         Args:
@@ -85,13 +85,13 @@ class BatchMaker:
         }
         return _tensordict({**drawn.others, **parts}, lead)
 
-    def later(self, drawn: Drawn) -> GatheredLater:
+    def later(self, drawn: BatchIndices) -> LazyBatches:
         """Gather actions and rewards of several batches, and observations when a batch is asked for."""
         one = self.gather(drawn, (keys.ACTION, keys.REWARD)).unbind()
         places = range(len(drawn.positions))
-        return GatheredLater(places, lambda place: self.batch(one(place), (keys.OBSERVATION,)))
+        return LazyBatches(places, lambda place: self.batch(one(place), (keys.OBSERVATION,)))
 
-    def gather(self, drawn: Drawn, names: Sequence[str]) -> Drawn:
+    def gather(self, drawn: BatchIndices, names: Sequence[str]) -> BatchIndices:
         """Add some of what there is of each step, ``[*lead, *size, ...]``: s and s', a, the true reward."""
         records = _Records(tuple(drawn.positions.shape[:-1]), drawn.sizes, self._blocks)
         first, second = dict(drawn.transitions), dict(drawn.subsequences)
@@ -108,7 +108,7 @@ class BatchMaker:
         return replace(drawn, transitions=first, subsequences=second)
 
 
-class GatheredLater(Sequence[TensorDict]):
+class LazyBatches(Sequence[TensorDict]):
     """Batches that were drawn together, and are made when they are asked for.
 
     Args:
@@ -129,17 +129,17 @@ class GatheredLater(Sequence[TensorDict]):
     def __getitem__(self, place: int) -> TensorDict: ...
 
     @overload
-    def __getitem__(self, place: slice) -> GatheredLater: ...
+    def __getitem__(self, place: slice) -> LazyBatches: ...
 
-    def __getitem__(self, place: int | slice) -> TensorDict | GatheredLater:
+    def __getitem__(self, place: int | slice) -> TensorDict | LazyBatches:
         """Make a batch."""
         if isinstance(place, slice):
-            return GatheredLater(self._places[place], self._make)
+            return LazyBatches(self._places[place], self._make)
         return self._make(self._places[place])
 
-    def to(self, device: torch.device) -> GatheredLater:
+    def to(self, device: torch.device) -> LazyBatches:
         """Make batches on a device."""
-        return GatheredLater(self._places, lambda place: self._make(place).to(device))
+        return LazyBatches(self._places, lambda place: self._make(place).to(device))
 
 
 class _Records:
@@ -154,7 +154,7 @@ class _Records:
         parts: of each leaf, for `gather`.
     """
 
-    def __init__(self, lead: tuple[int, ...], sizes: tuple[tuple[int, ...], ...], blocks: Blocks) -> None:
+    def __init__(self, lead: tuple[int, ...], sizes: tuple[tuple[int, ...], ...], blocks: MemoryPool) -> None:
         self.parts: list[Part] = []
         self._blocks = blocks
         self._lead = lead

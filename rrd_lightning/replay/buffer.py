@@ -17,10 +17,10 @@ from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.replay.batches import BatchMaker, Drawn, Nested
-from rrd_lightning.replay.blocks import Blocks
-from rrd_lightning.replay.kernels import Integers
-from rrd_lightning.replay.sampler import Draw, PairedSampler
+from rrd_lightning.replay.batches import BatchIndices, BatchMaker, Nested
+from rrd_lightning.replay.gather import Integers
+from rrd_lightning.replay.memory_pool import MemoryPool
+from rrd_lightning.replay.sampler import PairedSampler, StepDraw
 
 # What a sampler must draw; any other tensor `[*lead, ...]` that it adds is passed on in the batch.
 OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
@@ -91,7 +91,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         self._next_record = 0
         self._record_bytes = 0
         self._stored: TensorDictBase = TensorDict({}, [])
-        self._blocks = Blocks()
+        self._blocks = MemoryPool()
         self._maker = BatchMaker({}, records, self._blocks)
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         """Refuse what would let a batch see an unfinished episode, or lose track of the episodes."""
         raise TypeError(
             "the replay admits finished episodes only, through add_episode; "
-            "rrd_lightning.replay.saving writes and reads it"
+            "rrd_lightning.checkpoint.replay writes and reads it"
         )
 
     add = extend = empty = state_dict = load_state_dict = dumps = loads = _refuse
@@ -235,10 +235,10 @@ class EpisodeReplay(TensorDictReplayBuffer):
             return self._maker.later(drawn)
         return list(self._maker.batch(drawn).unbind(0))
 
-    def _draw(self, lead: tuple[int, ...]) -> Drawn:
+    def _draw(self, lead: tuple[int, ...]) -> BatchIndices:
         positions, draws = self._paired_sampler.sample(self.storage, lead)
         transitions, subsequences = draws["transitions"], draws["subsequences"]
-        return Drawn(
+        return BatchIndices(
             positions,
             tuple(each.step.shape[len(lead) :] for each in (transitions, subsequences)),
             {**self._facts(transitions.episode), **self._flags(transitions)},
@@ -253,7 +253,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
             keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(episode)),
         }
 
-    def _flags(self, transitions: Draw) -> dict[str, Nested]:
+    def _flags(self, transitions: StepDraw) -> dict[str, Nested]:
         live = self.episodes.live
         done = transitions.step == live["length"].take(transitions.episode) - 1
         return {

@@ -12,13 +12,13 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.replay.kernels import Integers, distinct, find
+from rrd_lightning.replay.gather import Integers, distinct, find
 from rrd_lightning.replay.table import EpisodeTable
 
 KINDS = ("transitions", "episodes", "missing episodes", "steps")
 
 
-class Draw(NamedTuple):
+class StepDraw(NamedTuple):
     """Steps of episodes: rows of the episode table, and steps in them.
 
     Arrays of NumPy, which works on so few numbers in half of torch's time. The shape of `step` is that of
@@ -110,13 +110,13 @@ class PairedSampler(Sampler):
         np.subtract(index, storage.max_size, out=index, where=index >= storage.max_size)
         return torch.from_numpy(index), {
             "transitions": transitions,
-            "subsequences": Draw(episodes, steps),
+            "subsequences": StepDraw(episodes, steps),
             "with_replacement": torch.from_numpy(with_replacement),
         }
 
-    def transitions(self, lead: tuple[int, ...]) -> Draw:
+    def transitions(self, lead: tuple[int, ...]) -> StepDraw:
         """Draw transitions ``[*lead, batch_size]``, uniform over all that are stored."""
-        return Draw(*find(self.table.live["begin"], self._uniform("transitions", (*lead, self.batch_size))))
+        return StepDraw(*find(self.table.live["begin"], self._uniform("transitions", (*lead, self.batch_size))))
 
     def episodes(self, lead: tuple[int, ...]) -> Integers:
         """Draw the rows ``[*lead, num_subsequences]`` of the episodes that give a subsequence each."""

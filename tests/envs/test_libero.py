@@ -249,7 +249,7 @@ def test_relived_episode_goes_on_through_the_cycle() -> None:
         observation, *_ = env.step(action)
     other.reset(seed=0)
     other.past = (env.episode_start, actions)
-    relived, _ = other.relive()
+    relived, _ = other.fast_forward()
     assert np.array_equal(observation["agentview"], relived["agentview"])
     assert np.array_equal(env.reset()[0]["agentview"], other.reset()[0]["agentview"])
     env.close()

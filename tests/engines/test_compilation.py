@@ -13,8 +13,8 @@ from lightning.pytorch import LightningModule
 
 from rrd_lightning import Environment, ParameterError, RRDModule
 from rrd_lightning.compilation import compiled
+from tests.engines.test_cpp import metrics_of
 from tests.runs import make_module
-from tests.test_kernels import metrics_of
 
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler on the CPU"

@@ -15,7 +15,7 @@ ALIGNMENT = 64
 KEPT = 3  # free blocks of a size: as in training, where one is in use and one is written
 
 
-class Blocks:
+class MemoryPool:
     """Pieces of memory, lent as tensors of bytes.
 
     For large pieces the system hands out new pages each time, and writing to those takes longer than the copy
@@ -33,11 +33,11 @@ class Blocks:
         except IndexError:
             block = _aligned(size)
         lent = block[:]  # the tensor, and each view of it, keeps this array alive
-        weakref.finalize(lent, _give_back, free, block).atexit = False
+        weakref.finalize(lent, _reclaim, free, block).atexit = False
         return torch.from_numpy(lent)
 
 
-def _give_back(free: list[NDArray[Any]], block: NDArray[Any]) -> None:
+def _reclaim(free: list[NDArray[Any]], block: NDArray[Any]) -> None:
     if len(free) < KEPT:
         free.append(block)
 

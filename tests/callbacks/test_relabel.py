@@ -12,7 +12,7 @@ from rrd_lightning import RRDModule
 from rrd_lightning.cli import main
 from rrd_lightning.datasets import Demonstrations
 from rrd_lightning.episode import episode_transitions
-from tests.test_datasets import write_file
+from tests.datasets.test_datasets import write_file
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

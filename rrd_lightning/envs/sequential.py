@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from rrd_lightning.envs.episodic import TRUE_REWARD, EpisodicFeedback, unit_actions
 
 
-class InTurn(SyncVectorEnv[Any, Any]):
+class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
     """Steps environments in turn; an ended episode restarts at once.
 
     A step gives what Gymnasium's own class would give, but for success, which only an episode's last

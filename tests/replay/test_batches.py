@@ -17,10 +17,10 @@ from tensordict import TensorDict
 
 from rrd_lightning import keys
 from rrd_lightning.kernels import library_here
-from rrd_lightning.replay import EpisodeReplay, GatheredLater, PairedSampler
-from rrd_lightning.replay.blocks import Blocks
-from rrd_lightning.replay.kernels import distinct
-from tests.test_replay import check_batch, make_episode, make_replay
+from rrd_lightning.replay import EpisodeReplay, LazyBatches, PairedSampler
+from rrd_lightning.replay.gather import distinct
+from rrd_lightning.replay.memory_pool import MemoryPool
+from tests.replay.test_buffer import check_batch, make_episode, make_replay
 
 
 @pytest.mark.skipif(library_here() is None, reason="there is no C++ compiler")
@@ -50,7 +50,7 @@ def test_with_a_compiler_or_without_the_batches_are_the_same(
 
     found = batches()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+        patch.setattr("rrd_lightning.replay.gather.library_here", lambda: None)
         expected = batches()
     assert all((mine == other).all() for mine, other in zip(found, expected, strict=True))
 
@@ -59,7 +59,7 @@ def test_with_a_compiler_or_without_the_batches_are_the_same(
 def test_a_shuffle_by_hand(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the places 0 1 2 3: 0 and 2 change, then 1 and 2, where 0 is now, and then 2 and 3."""
     if not compiled:
-        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+        monkeypatch.setattr("rrd_lightning.replay.gather.library_here", lambda: None)
     uniform = np.array([[0.5, 0.5, 0.5], [0.99, 0.0, 0.5], [0.9, 0.4, 0.1]])
     steps = distinct(np.array([4, 3, 2]), uniform)
     # The last has fewer steps than are asked for.
@@ -81,19 +81,19 @@ def test_large_batches_are_gathered_when_they_are_asked_for(monkeypatch: pytest.
     replay = make_replay()
     replay.add_episode(make_episode(0, 50))
     batches = replay.sample_several(3)
-    assert isinstance(batches, GatheredLater)
+    assert isinstance(batches, LazyBatches)
     assert len(batches) == len(list(batches)) == 3
     assert (batches[1:][-1] == batches[2]).all()
     # What Lightning does for other precisions.
     doubled = apply_to_collection(batches, torch.Tensor, torch.Tensor.double)
-    assert isinstance(doubled, GatheredLater)
+    assert isinstance(doubled, LazyBatches)
     assert (doubled[1] == batches[1]).all()
     moved = batches.to(torch.device("meta"))
     assert [each[keys.TRANSITIONS, keys.ACTION].device.type for each in moved] == ["meta"] * 3
 
 
 def test_memory_of_a_batch_is_used_again_when_nothing_shows_it_any_longer() -> None:
-    blocks = Blocks()
+    blocks = MemoryPool()
     first = blocks.take(1000)
     place = first.data_ptr()
     assert place % 64 == 0
@@ -121,7 +121,7 @@ def test_too_few_positions_are_an_error_and_other_integers_are_none(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+        monkeypatch.setattr("rrd_lightning.replay.gather.library_here", lambda: None)
 
     class Short(PairedSampler):
         def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -165,7 +165,7 @@ def test_a_sampler_that_draws_where_nothing_is_stored_is_an_error(
     position: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr("rrd_lightning.replay.kernels.library_here", lambda: None)
+        monkeypatch.setattr("rrd_lightning.replay.gather.library_here", lambda: None)
 
     class Astray(PairedSampler):
         def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -32,7 +32,7 @@ from tests.runs import make_collect, make_data, make_module, make_trainer
 
 h5py = pytest.importorskip("h5py")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEMOS = Path(os.environ.get("RRD_LIBERO_DEMOS", ROOT.parent / "shared/libero")) / "demos"
 real = pytest.mark.skipif(not DEMOS.is_dir(), reason="RRD_LIBERO_DEMOS holds no folder demos")
 SPACES = Dict({"agentview": Box(0, 255, (3, 4, 4), np.uint8)}), Box(-1, 1, (7,), np.float32)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from tensordict import TensorDict
 
+from rrd_lightning.checkpoint.files import link, read, write
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.files import link, read, write
 from rrd_lightning.replay.buffer import EpisodeReplay
 
 COLUMNS = ("length", "episode_return", "terminated", "success")
@@ -79,7 +79,7 @@ def load_replay(replay: EpisodeReplay, folder: Path) -> None:
     replay.sampler.load_state_dict(state["sampler"])
 
 
-def deal_replays(replay: EpisodeReplay, folders: Sequence[Path], share: int, shares: int) -> None:
+def redistribute_replays(replay: EpisodeReplay, folders: Sequence[Path], share: int, shares: int) -> None:
     """Fill an empty replay with its share of the episodes of several saved ones, none left out.
 
     Episodes are dealt from the oldest to the newest, each to the share with the fewest transitions.

@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from rrd_lightning.checkpoint.files import read, write
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.files import read, write
 
 # Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
 FORMAT = 3

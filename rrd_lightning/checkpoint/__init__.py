@@ -1,0 +1,1 @@
+"""Checkpoints: the format of their files, and the replay beside them."""

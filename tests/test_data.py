@@ -12,7 +12,7 @@ from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, ReplayDataModule, keys
 from rrd_lightning.memory import MemoryPlan, human, space_bytes
-from tests.replay.test_buffer import make_episode
+from tests.episodes import make_episode
 from tests.runs import make_data, run
 
 

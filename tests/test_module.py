@@ -20,7 +20,7 @@ from tensordict import TensorDict
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
-from tests.replay.test_buffer import make_replay
+from tests.episodes import make_replay
 from tests.resuming import assert_same, rows
 from tests.runs import make_module, run
 

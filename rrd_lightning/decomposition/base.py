@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium import Space
@@ -19,7 +19,13 @@ class Decomposition(Component):
     Args:
         observation_space: of a single environment.
         action_space: of a single environment.
+
+    Attributes:
+        draws: what a batch's subsequences are: random ``"steps"`` of some episodes, whole ``"episodes"`` in
+            rows of successive steps, or ``"nothing"``, for a batch without subsequences.
     """
+
+    draws: ClassVar[Literal["steps", "episodes", "nothing"]] = "steps"
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
@@ -31,9 +37,9 @@ class Decomposition(Component):
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the agent's reward of each transition, ``[batch]``."""
 
-    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, subsequences: TensorDictBase | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar to minimise and detached scalars to log. Nothing is learned by default."""
-        return torch.zeros((), device=subsequences.device), {}
+        return torch.zeros((), device=None if subsequences is None else subsequences.device), {}
 
     def learn(self, subsequences: TensorDictBase) -> Metrics:
         """Set the gradient of each parameter, and return what there is to log.

@@ -13,6 +13,7 @@ class EnvironmentReward(Decomposition):
     """The environment's own per-step reward, which the others never see: the upper bound."""
 
     compilable = True
+    draws = "nothing"
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the true reward of each transition, ``[batch]``."""
@@ -24,6 +25,7 @@ class EpisodicReward(Decomposition):
     """Zero until an episode's last step, then its return: the lower bound, no decomposition."""
 
     compilable = True
+    draws = "nothing"
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R at last steps and 0 elsewhere, ``[batch]``."""

@@ -31,15 +31,17 @@ from tests.episodes import check_batch, make_episode, make_replay
     size=st.integers(1, 5),
     storage=st.sampled_from(["memory", "memmap"]),
     count=st.sampled_from([None, 1, 3]),
+    draws=st.sampled_from(["steps", "episodes", "nothing"]),
 )
 def test_with_a_compiler_or_without_the_batches_are_the_same(
-    lengths: list[int], replacement: bool, size: int, storage: str, count: int | None
+    lengths: list[int], replacement: bool, size: int, storage: str, count: int | None, draws: str
 ) -> None:
     """Of images and numbers, round the ring's end."""
 
     def batches() -> list[TensorDict]:
         generator = torch.Generator().manual_seed(0)
         replay = make_replay(100, replacement=replacement, storage=storage)
+        replay.sampler.draws = draws
         for identity, length in enumerate(lengths):
             episode = make_episode(identity, length)
             image = torch.randint(256, (length + 1, 3, size, size), dtype=torch.uint8, generator=generator)

@@ -79,7 +79,7 @@ class EpisodeReplay:
             LazyTensorStorage(self._records) if storage == "memory" else self._storage_on_disk(scratch_dir)
         )
         # TorchRL's default writer would store an index beside every record.
-        self.buffer = TensorDictReplayBuffer(storage=self.storage, writer=RoundRobinWriter(), batch_size=1)
+        self.buffer = TensorDictReplayBuffer(storage=self.storage, writer=RoundRobinWriter())
         self._used_records = 0
         self._next_record = 0
         self._record_bytes = 0
@@ -237,11 +237,12 @@ class EpisodeReplay:
     def _draw(self, lead: tuple[int, ...]) -> BatchIndices:
         """Draw one batch, or several, whose number is then the leading dimension of all shapes."""
         positions, draws = self.sampler.sample(self.storage, lead)
-        steps = {name: draws.pop(name) for name in (keys.TRANSITIONS, keys.SUBSEQUENCES) if name in draws}
+        steps = {name: draws[name] for name in (keys.TRANSITIONS, keys.SUBSEQUENCES) if name in draws}
+        others = {name: each for name, each in draws.items() if name not in steps}
         parts = {name: self._facts(draw) for name, draw in steps.items()}
         parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
         sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
-        return BatchIndices(positions, sizes, parts, draws, self.episodes.statistics())
+        return BatchIndices(positions, sizes, parts, others, self.episodes.statistics())
 
     def _facts(self, draw: StepDraw) -> dict[str, Nested]:
         live = self.episodes.live

@@ -119,7 +119,7 @@ class PairedSampler:
         """
         if not len(self.table):
             raise RuntimeError("the replay is empty: it admits finished episodes only, and none has finished")
-        draws = {keys.TRANSITIONS: self.transitions(lead)}
+        draws: dict[str, Any] = {keys.TRANSITIONS: self.transitions(lead)}
         if self.draws == "steps":
             draws[keys.SUBSEQUENCES] = self._subsequences(self.episodes(lead))
         elif self.draws == "episodes":
@@ -127,7 +127,7 @@ class PairedSampler:
         index = np.concatenate([self._positions(draw).reshape(*lead, -1) for draw in draws.values()], axis=-1)
         # Faster than a remainder, and enough: an episode wraps round the end of the ring at most once.
         np.subtract(index, storage.max_size, out=index, where=index >= storage.max_size)
-        return torch.from_numpy(index), dict(draws)
+        return torch.from_numpy(index), draws
 
     def transitions(self, lead: tuple[int, ...]) -> StepDraw:
         """Draw transitions ``[*lead, batch_size]``, uniform over all that are stored."""

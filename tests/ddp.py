@@ -58,8 +58,9 @@ class SameParameters(Callback):
         assert hashes[0] == hashes[1], [name for name in state if hashes[0][name] != hashes[1][name]]
         several = [batch] if isinstance(batch, TensorDictBase) else batch
         for each in several:
-            action = gathered(digest(each["subsequences"]["action"]))
-            assert action[0] != action[1]
+            for part in sorted({"transitions", "subsequences"} & set(each.keys())):
+                action = gathered(digest(each[part]["action"]))
+                assert action[0] != action[1]
         self.updates += len(several)
 
 

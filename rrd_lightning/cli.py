@@ -34,6 +34,7 @@ from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.module import RRDModule
+from rrd_lightning.networks import find_class
 
 CKPT_PATH, ROOT = "--ckpt_path", "--trainer.default_root_dir"
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
@@ -254,7 +255,7 @@ def saved_config(checkpoint: str) -> list[str]:
         return []
     for name, kind in (("agent", Agent), ("decomposition", Decomposition)):
         part = config["model"][name]
-        kind.find(part["class_path"] if isinstance(part, dict) else part)
+        find_class(part["class_path"] if isinstance(part, dict) else part, kind)
     return ["--config", yaml.safe_dump(config)]
 
 

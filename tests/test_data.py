@@ -109,9 +109,7 @@ def test_plan_is_what_a_batch_takes() -> None:
 def test_plan_of_whole_episodes_is_what_a_batch_takes() -> None:
     """Four episodes of 1000 steps, in 125 rows of 8 steps each."""
     data = make_data()
-    data.check(
-        SimpleNamespace(decomposition=Whole(VECTOR, ACTION), observation_space=VECTOR, action_space=ACTION)
-    )
+    data.check(SimpleNamespace(decomposition=Whole(VECTOR, ACTION), model_spaces=(VECTOR, ACTION)))
     data.replay.add_episode(make_episode(0, 1000))
     part = data.replay.sample()[keys.SUBSEQUENCES]
     plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="episodes")

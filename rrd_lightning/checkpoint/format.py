@@ -11,7 +11,7 @@ from rrd_lightning.checkpoint.files import read, write
 from rrd_lightning.errors import ParameterError
 
 # Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
-FORMAT = 3
+FORMAT = 4
 FORMAT_KEY = "rrd_lightning_format"
 PATH_KEY = "path"
 REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}

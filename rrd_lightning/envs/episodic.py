@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gymnasium import Env, Space, Wrapper, spaces
+from gymnasium import Env, Wrapper
+
+from rrd_lightning.spaces import single_precision, unit_actions
 
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
 INITIAL_STATE = "initial_state"
 NO_EPISODE_START = "[null, null]"  # an `episode_start` that says nothing
 
-Convert = Callable[[Any], Any]
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
@@ -37,7 +37,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env[Any, Any]) -> None:
         super().__init__(env)
         self.action_space, self.to_native = unit_actions(env.action_space)
-        self.observation_space, self.to_single = _single_precision(env.observation_space)
+        self.observation_space, self.to_single = single_precision(env.observation_space)
         self._return = 0.0
         self.episode_start = NO_EPISODE_START
         self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
@@ -94,35 +94,6 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
             if key in info:
                 passed["success"] = bool(info[key])
         return observation, feedback, terminated, truncated, passed
-
-
-def unit_actions(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the space of actions in [-1, 1], and what scales them; what is not bounded stays."""
-    if not (isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)):
-        return space, _as_it_is
-    low, high, dtype = space.low, space.high, space.dtype
-    # In this form bounds of [-1, 1] leave an action as it is, to the last bit.
-    middle, half = (high + low) / 2, (high - low) / 2
-
-    def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        # np.clip takes longer.
-        scaled: np.ndarray[Any, Any] = np.minimum(np.maximum(middle + half * action, low), high)
-        return scaled.astype(dtype, copy=False)
-
-    return spaces.Box(-1.0, 1.0, space.shape, np.float32), scale
-
-
-def _single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the space of observations in float32, where they are float64, and what casts them."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
-        return space, _as_it_is
-    # Gymnasium's DtypeObservation warns of the cast of the bounds.
-    single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    return single, lambda observation: observation.astype(np.float32)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _plain(value: Any) -> Any:

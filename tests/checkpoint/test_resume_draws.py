@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rrd_lightning import keys
 from rrd_lightning.decomposition import Decomposition
+from rrd_lightning.losses import Losses
 from tests.resuming import assert_same, fit, rows
 
 
@@ -31,14 +32,14 @@ class LinearReturn(Decomposition):
     def reward(self, transitions: TensorDictBase) -> Tensor:
         return self.linear(transitions[keys.OBSERVATION]).squeeze(-1)
 
-    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, batch: TensorDictBase) -> Losses:
+        subsequences = batch[keys.SUBSEQUENCES]
         of_row = (self.reward(subsequences) * subsequences[keys.MASK]).sum(-1)
         episode = subsequences[keys.EPISODE]
         first = torch.cat([episode.new_ones(1), episode.diff()]).bool()
         target = subsequences[keys.EPISODE_RETURN][first]
         predicted = torch.zeros_like(target).index_add(0, episode, of_row)
-        loss = (predicted - target).square().mean()
-        return loss, {"loss/reward": loss.detach()}
+        return Losses({"reward": (predicted - target).square().mean()})
 
 
 class ReturnEverywhere(Decomposition):

@@ -109,6 +109,11 @@ class Reward(nn.Module):
 class _Scale(nn.Module):
     """Between actions in [-1, 1] and those within an environment's bounds."""
 
+    low: Tensor
+    high: Tensor
+    middle: Tensor
+    radius: Tensor
+
     def __init__(self, space: Space[Any]) -> None:
         super().__init__()
         self._scaled = is_scaled(space)

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
-from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
+from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
@@ -46,18 +46,11 @@ class ReplayDataModule(LightningDataModule):
             where the full replay fits there, else on disk.
         scratch_dir: where the files' temporary folder is made; the system's place by default.
         sampler: class that draws the batches.
-        demonstrations: files in LIBERO's layout, folders of them, or ``minari:<dataset id>``; one of
-            these or several.
-        skip_bad: leave out what is damaged in them, with a warning each, instead of an error.
-        held_out: share of the demonstrations that is not trained on: they validate and test where
-            nobody plays episodes.
-        image_size: height and width of LIBERO's images in a run without an environment; the files'
-            own by default. An environment's observation space decides otherwise, as for the next two.
-        cameras: LIBERO's cameras.
-        proprioception: show the state of LIBERO's arm.
-        alignment: whether an observation in LIBERO's files is from ``"before"`` or ``"after"`` the
-            action of its row; by default what the file says, or after.
-        cache_dir: where resized images are kept; in the user's cache folder by default.
+        demonstrations: HDF5 files in LIBERO's layout, folders of them, or ``minari:<dataset id>``, one or
+            several; or a `Reader` of another format or with arguments of its own.
+        skip_bad: skip damaged files and episodes with a warning each, instead of an error.
+        held_out: fraction of the demonstrations that is held out from training. They are what validation
+            and testing use in a run without an environment.
 
     Attributes:
         refill: called before each iteration; set by whoever collects.
@@ -83,14 +76,9 @@ class ReplayDataModule(LightningDataModule):
         storage: Literal["auto", "memory", "memmap"] = "auto",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
-        demonstrations: str | list[str] | None = None,
+        demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
-        image_size: int | None = None,
-        cameras: Sequence[Camera] = ("agentview",),
-        proprioception: bool = False,
-        alignment: Alignment | None = None,
-        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -113,8 +101,7 @@ class ReplayDataModule(LightningDataModule):
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            view = View(image_size, tuple(cameras), proprioception, alignment)
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, view, cache_dir)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "

@@ -46,7 +46,7 @@ class EpisodeCache:
             except ParameterError:
                 pass  # damaged: it is made anew
         made = make()
-        require_writable("data.cache_dir", self._folder)
+        require_writable("data.demonstrations.cache_dir", self._folder)
         write(made.to_dict(), path)
         return made
 

@@ -401,9 +401,9 @@ def test_a_reward_model_of_demonstrations_tells_held_out_successes_from_failures
     """Learned from successes and failures; from successes alone there is nothing to learn."""
     files = [str(DEMOS / f"turn_on_the_stove_64_{kind}.hdf5") for kind in ("demo", "failures")]
     fit = ["fit", "--config=libero_offline", "--data.held_out=0.25", "--trainer.max_steps=640"]
-    main([*fit, f"--data.demonstrations={json.dumps(files)}"])
+    main([*fit, f"--data.demonstrations.paths={json.dumps(files)}"])
     with Path("runs/demonstrations/version_0/metrics.csv").open() as file:
         last = [row for row in csv.DictReader(file) if row["evaluate/return_error"]][-1]
     assert float(last["evaluate/success_auc_mean"]) > 0.9
     with pytest.warns(UserWarning, match="THE RETURNS OF THE DEMONSTRATIONS HARDLY VARY"):
-        main([*fit, f"--data.demonstrations={files[0]}"])
+        main([*fit, f"--data.demonstrations.paths={files[0]}"])

@@ -6,7 +6,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
 
-from rrd_lightning.agents import Agent
+from rrd_lightning.arguments import DEFAULT_ROOT, expand
 from rrd_lightning.callbacks import (
     Checkpoint,
     Collect,
@@ -30,18 +28,16 @@ from rrd_lightning.callbacks import (
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
-from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.module import RRDModule
 
-CKPT_PATH, ROOT = "--ckpt_path", "--trainer.default_root_dir"
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
     "devices": 1,
     "num_sanity_val_steps": 0,
-    "default_root_dir": "runs",
+    "default_root_dir": DEFAULT_ROOT,
     "enable_model_summary": False,
 }
 
@@ -204,94 +200,3 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     except ParameterError as error:
         sys.exit(f"error: {error}")
-
-
-def expand(args: list[str]) -> list[str]:
-    """Replace names of packaged configurations by paths, and put a checkpoint's configuration first.
-
-    What the user gives comes later, and so wins.
-
-    Raises:
-        ParameterError: if a configuration or a checkpoint is not there.
-    """
-    expanded: list[str] = []
-    for arg in args:
-        option, equals, value = arg.partition("=")
-        expanded += [option, value] if equals and option in {"--config", "-c", CKPT_PATH, ROOT} else [arg]
-    root = str(TRAINER_DEFAULTS["default_root_dir"])
-    for place, option in enumerate(expanded[:-1], start=1):
-        if option in {"--config", "-c"}:
-            expanded[place] = find_config(expanded[place])
-            root = root_in(expanded[place]) or root
-        elif option == ROOT:
-            root = expanded[place]
-    if CKPT_PATH not in expanded[:-1]:
-        return expanded
-    place = expanded.index(CKPT_PATH)
-    checkpoint = find_checkpoint(expanded[place + 1], root, may_begin=expanded[0] == "fit")
-    rest = expanded[1:place] + expanded[place + 2 :]
-    if checkpoint is None:
-        return expanded[:1] + rest
-    return expanded[:1] + saved_config(checkpoint) + [CKPT_PATH, checkpoint] + rest
-
-
-def root_in(config: str) -> str | None:
-    """Return the folder of runs that a configuration file names."""
-    content = yaml.safe_load(Path(config).read_text())
-    trainer = content.get("trainer") if isinstance(content, dict) else None
-    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
-
-
-def saved_config(checkpoint: str) -> list[str]:
-    """Return the configuration in a checkpoint as arguments; one written from Python has none.
-
-    Raises:
-        ParameterError: if there is no such file, it is not a checkpoint, or its configuration would
-            call something that is neither an agent nor a decomposition.
-    """
-    config = read_checkpoint(checkpoint).get("config")
-    if not config:
-        return []
-    for name, kind in (("agent", Agent), ("decomposition", Decomposition)):
-        part = config["model"][name]
-        kind.find(part["class_path"] if isinstance(part, dict) else part)
-    return ["--config", yaml.safe_dump(config)]
-
-
-def find_checkpoint(name: str, root: str, *, may_begin: bool) -> str | None:
-    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs in a folder.
-
-    Args:
-        name: ``last``, or a path.
-        root: the folder of runs.
-        may_begin: return None where there is no ``last.ckpt`` yet, so that one command can begin a
-            job and go on with it.
-
-    Raises:
-        ParameterError: if there is none otherwise.
-    """
-    if name != "last":
-        return name
-    found = list(Path(root).glob("*/version_*/checkpoints/last.ckpt"))
-    if found:
-        return str(max(found, key=lambda path: path.stat().st_mtime))
-    if may_begin:
-        rank_zero_info(f"{root} holds no last.ckpt yet: a new run begins")
-        return None
-    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt here")
-
-
-def find_config(name: str) -> str:
-    """Return the path of a configuration: a file, or one that is packaged, by its name.
-
-    Raises:
-        ParameterError: if there is neither; the message lists the packaged ones.
-    """
-    if Path(name).is_file():
-        return name
-    paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
-    packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
-    if name not in packaged:
-        names = ", ".join(sorted(packaged))
-        raise ParameterError("config", name, f"is neither a file nor a packaged configuration ({names})")
-    return packaged[name]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from rrd_lightning.class_path import find_class
 from rrd_lightning.errors import ParameterError
 
 # Works out the detached scalars to log, which most updates do not; called before the next update.
@@ -82,14 +82,7 @@ class Component(nn.Module):
         Raises:
             ParameterError: if it is no subclass of this class.
         """
-        module, _, name = class_path.rpartition(".")
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError):
-            found = None
-        if not (isinstance(found, type) and issubclass(found, cls)):
-            raise ParameterError("class_path", class_path, f"must name a subclass of {cls.__qualname__}")
-        return found
+        return find_class(class_path, cls)
 
 
 def vector_size(space: Space[Any], name: str, component: Component) -> int:

@@ -11,11 +11,11 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
-    ["seeding", "distributed", "kernels", "compilation"],
+    ["class_path", "seeding", "distributed", "kernels", "compilation"],
     ["component", "networks", "optimizer", "replay", "envs", "spaces", "episode"],
     ["checkpoint", "decomposition", "agents", "memory", "judging"],
     ["datasets", "pictures"],
-    ["data", "module"],
+    ["data", "module", "arguments"],
     ["callbacks"],
     ["cli"],
     ["__main__"],

@@ -14,9 +14,9 @@ from lightning.pytorch.loggers import CSVLogger
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
 from rrd_lightning.judging import summarize
-from tests.callbacks.test_callbacks import read_csv
+from tests.judged import make_judged
+from tests.logs import read_csv
 from tests.runs import run
-from tests.test_judging import make_judged
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [

@@ -1,4 +1,4 @@
-"""Gymnasium spaces as plain data, for checkpoints that are read without pickle."""
+"""Gymnasium spaces as plain data, for checkpoints that are read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rrd_lightning.errors import ParameterError
 
 
 def space_to_dict(space: Space[Any]) -> dict[str, Any]:
-    """Describe a Box, a Discrete, or a Dict of these, in plain numbers, strings and lists.
+    """Describe a Box, a Discrete, or a Dict of these by numbers, strings and lists.
 
     Raises:
         ParameterError: for any other space.
@@ -52,5 +52,5 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
 
 
 def _bound(bound: np.ndarray[Any, Any]) -> Any:
-    """A bound as nested lists, or as one number where it is the same everywhere."""
+    """Return a bound as nested lists, or as one number if it is the same everywhere."""
     return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()

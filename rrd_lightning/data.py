@@ -147,7 +147,7 @@ class ReplayDataModule(LightningDataModule):
             self.demonstrations.check(_spaces(module), self.capacity, processes)
 
     def prefill(self) -> None:
-        """Let an empty replay begin with the demonstrations."""
+        """Add the demonstrations to a replay that is still empty."""
         if self.demonstrations and self.trainer and not len(self.replay):
             fill(self.replay, self.demonstrations, _spaces(self.trainer.lightning_module), self.trainer)
 
@@ -160,7 +160,7 @@ class ReplayDataModule(LightningDataModule):
             self.evaluation_episodes = HeldOutEpisodes(self.demonstrations, _spaces(module), trainer)
         if stage == "predict":
             if self.demonstrations is None:
-                raise ParameterError("data.demonstrations", None, "name the data set to relabel")
+                raise ParameterError("data.demonstrations", None, "is missing: give the data set to relabel")
             self.episodes_to_relabel = EpisodesToRelabel(self.demonstrations, _spaces(module), trainer)
         if stage != "fit":
             return
@@ -171,12 +171,12 @@ class ReplayDataModule(LightningDataModule):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the iteration, and what the split of the demonstrations follows from."""
+        """Return the position in the iteration, and the seed of the hold-out split."""
         seed = self.demonstrations and self.demonstrations.split_seed
         return {"batches_left": self.batches_left, "split_seed": seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position in the iteration, and hold the same demonstrations out."""
+        """Restore the position in the iteration and the hold-out split."""
         self.batches_left = state_dict["batches_left"]
         if self.demonstrations and state_dict.get("split_seed") is not None:
             self.demonstrations.split_seed = state_dict["split_seed"]
@@ -240,7 +240,7 @@ class PairedBatches:
 
 
 class NoEpisodes:
-    """Nothing to be judged by. Of no known length, since Lightning warns of a length of zero."""
+    """An empty sequence of evaluation episodes. It has no length, since Lightning warns of length zero."""
 
     def __iter__(self) -> Iterator[TensorDict]:
         """Yield nothing."""
@@ -248,7 +248,7 @@ class NoEpisodes:
 
 
 def no_collection() -> None:
-    """Leave the replay as it is: nobody collects."""
+    """Do nothing: without a collector, `refill` has nothing to add."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:

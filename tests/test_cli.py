@@ -21,7 +21,7 @@ from rrd_lightning.cli import main
 from tests.runs import make_collect, make_data, make_module, make_trainer, run
 
 CONFIG_PATHS = sorted(Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
-# Those without an environment need demonstrations: see test_datasets; and libero needs LIBERO.
+# Those without an environment need demonstrations: see datasets/test_offline_runs; and libero needs LIBERO.
 CONFIGS = [
     path.stem
     for path in CONFIG_PATHS
@@ -245,7 +245,7 @@ def test_checkpoint_of_another_environment() -> None:
     main([*DEBUG, "--env.id=Twin-v0", "--collect.total_env_steps=600"])
     checkpoint = "runs/Twin-v0/version_0/checkpoints/last.ckpt"
     for other, message in (
-        ("OtherTwin-v0", "env.id='OtherTwin-v0': .*last.ckpt is of Twin-v0"),
+        ("OtherTwin-v0", "env.id='OtherTwin-v0': .*last.ckpt was trained on Twin-v0"),
         ("Pendulum-v1", "observation_space={.*}: .*last.ckpt is of {.*}: another environment"),
     ):
         with pytest.raises(SystemExit, match=f"error: {message}"):

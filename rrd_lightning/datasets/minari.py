@@ -18,11 +18,11 @@ PREFIX = "minari:"
 
 
 class MinariDataset(Source):
-    """A data set that is on this machine, by its id, such as ``mujoco/halfcheetah/medium-v0``.
+    """A data set on this machine, by its id, such as ``mujoco/halfcheetah/medium-v0``.
 
-    Observations are float32, and continuous actions are scaled from the data set's bounds to
-    [-1, 1], as the environments of this package have them. An episode's return is the sum of its
-    rewards; it succeeded if ``success`` or ``is_success`` of its infos was ever true.
+    Observations become float32, and bounded actions are scaled to [-1, 1], as in the environments of this
+    package. An episode's return is the sum of its rewards; it is a success if ``success`` or
+    ``is_success`` of its infos was ever true.
 
     Args:
         dataset_id: Minari's id.
@@ -41,12 +41,14 @@ class MinariDataset(Source):
         try:
             return minari.load_dataset(self._id)
         except Exception as error:
-            # Anything from FileNotFoundError to a ValueError of a malformed id.
+            # Minari raises anything from FileNotFoundError to a ValueError for a malformed id.
             command = f"minari download {self._id}"
-            raise ParameterError("data.demonstrations", self.name, f"{error}; to get it: {command}") from error
+            raise ParameterError(
+                "data.demonstrations", self.name, f"cannot be loaded ({error}); to download it: {command}"
+            ) from error
 
     def spaces(self) -> Spaces:
-        """Return the data set's spaces as this package's environments show them."""
+        """Return the data set's spaces, in float32 and with actions in [-1, 1]."""
         return _single_precision(self._dataset.observation_space), _unit(self._dataset.action_space)
 
     def episodes(self) -> list[str]:
@@ -54,10 +56,10 @@ class MinariDataset(Source):
         return [str(index) for index in self._dataset.episode_indices]
 
     def facts(self, episode: str, spaces: Spaces) -> Facts:
-        """Check the spaces, and return the length; outcomes are known when an episode is read."""
+        """Check the spaces, and return the length; success is unknown before the episode is read."""
         for name, own, asked in zip(("observation", "action"), self.spaces(), spaces, strict=True):
             if _shapes(own) != _shapes(asked):
-                raise self.bad(episode, name, f"is of {own}, the model's space is {asked}")
+                raise self.bad(episode, name, f"has the space {own}, but the model's is {asked}")
         (metadata,) = self._dataset.storage.get_episode_metadata([int(episode)])
         if not (length := int(metadata["total_steps"])):
             raise self.bad(episode, "actions", "has no step")
@@ -110,7 +112,7 @@ def _unit(space: Space[Any]) -> Space[Any]:
 
 
 def _to_unit(action: Any, space: Space[Any]) -> Any:
-    """Scale actions from the bounds of a space to [-1, 1]; the inverse of what environments do."""
+    """Scale actions from the bounds of a space to [-1, 1], the inverse of `EpisodicFeedback`'s scaling."""
     if isinstance(space, Box) and space.is_bounded():
         middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
         action = ((action - middle) / np.where(half > 0, half, 1)).clip(-1, 1).astype(np.float32)

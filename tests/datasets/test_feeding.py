@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.callbacks import Collect
 from rrd_lightning.datasets import Demonstrations
-from rrd_lightning.datasets.feeding import fill, warn_of_alike_returns
+from rrd_lightning.datasets.feeding import fill, warn_of_constant_returns
 from tests.datasets.libero_files import SPACES, write_file
 from tests.datasets.offline import offline
 from tests.runs import make_collect, make_data, make_module, make_trainer
@@ -26,11 +26,11 @@ def test_returns_that_hardly_vary_are_told_loudly() -> None:
     for returns in ([1.0] * 5, [0.0] * 3, [100.0, 100.5], [7.0]):
         values = np.array(returns)
         with pytest.warns(UserWarning, match=r"HARDLY VARY .*constant reward explains.*Add failed episodes"):
-            warn_of_alike_returns(values.mean(), np.square(values).mean())
+            warn_of_constant_returns(values.mean(), np.square(values).mean())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_alike_returns(0.5, 0.5)  # half successes, half failures
-        warn_of_alike_returns(-100.0, 100.0**2 + 4)
+        warn_of_constant_returns(0.5, 0.5)  # half successes, half failures
+        warn_of_constant_returns(-100.0, 100.0**2 + 4)
 
 
 def test_a_replay_of_successes_alone_is_told_loudly() -> None:

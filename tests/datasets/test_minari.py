@@ -30,7 +30,7 @@ def test_minari_episodes(pendulum: str) -> None:
     assert float(episode[keys.EPISODE_RETURN]) == pytest.approx(stored.rewards.sum())
     assert not episode[keys.TERMINATED]
     make_data().replay.add_episode(episode)
-    with pytest.raises(ParameterError, match="pendulum-v0/0/observation': is of"):
+    with pytest.raises(ParameterError, match="pendulum-v0/0/observation': has the space"):
         demonstrations.entries((Box(-1, 1, (4,)), spaces[1]))
 
 

@@ -74,11 +74,14 @@ def test_offline_command(pendulum: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "env.id=None: is missing: name an environment, or give data.demonstrations"),
+        ([], "env.id=None: is missing: give the id of an environment, or data.demonstrations"),
         (["--seed_everything=1"], r"data.demonstrations=\[\]: give a file or a folder of HDF5 files"),
         (["--data.demonstrations.paths=nowhere"], "data.demonstrations='nowhere': is neither a file nor"),
         (["--data.demonstrations=nowhere"], "data.demonstrations='nowhere': is neither a file nor a folder"),
-        (["--data.demonstrations=PENDULUM", "--trainer.max_steps=-1"], "trainer.max_steps=-1: is the budget"),
+        (
+            ["--data.demonstrations=PENDULUM", "--trainer.max_steps=-1"],
+            "trainer.max_steps=-1: a run without an environment needs a limit",
+        ),
         (["--data.demonstrations=PENDULUM", "--data.capacity=100"], "data.capacity=100: is too small"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_signal_to_one_process_ends_all_and_a_death_ends_all() -> None:
     (other,) = first.others()
     first.process.send_signal(signal.SIGTERM)
     assert first.exit_status() == 128 + signal.SIGTERM, first.output()[-3000:]
-    assert "SIGTERM: the run ends when" in first.output()
+    assert "SIGTERM received: the run ends after" in first.output()
     psutil.wait_procs([other], timeout=30)
     assert not other.is_running()
     # The second job goes on where the first was; one of its processes dies.

@@ -101,8 +101,8 @@ class Checkpoint(LightningCheckpoint):
             folders = [shard(source / saved["replay"], each) for each in range(saved["world_size"])]
             redistribute_replays(replay, folders, rank, processes)
             rank_zero_warn(
-                f"{trainer.ckpt_path} was saved by {saved['world_size']} processes, this run has {processes}: "
-                "stored episodes are redistributed, and all environments start new episodes"
+                f"{trainer.ckpt_path} was saved with a world size of {saved['world_size']}, this run has "
+                f"{processes}: stored episodes are redistributed, and all environments start new episodes"
             )
         self._kept.adopt(source, writes=trainer.is_global_zero)
         each = " of each process" if processes > 1 else ""

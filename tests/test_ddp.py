@@ -48,7 +48,7 @@ def test_a_checkpoint_of_one_process_on_two_and_back() -> None:
     assert (episodes[0].shape[0] - episodes[1].shape[0]) in range(-8, 9)
     whole = observations_in("one")
     assert sorted(both.tolist()) == sorted(whole.tolist())
-    with pytest.warns(UserWarning, match="was saved by 2 processes, this run has 1"):
+    with pytest.warns(UserWarning, match="was saved with a world size of 2, this run has 1"):
         back = fit("Counter-v0", "back", ckpt_path=Path("dealt/version_0/checkpoints/last.ckpt"), total=101)
     assert sorted(back["replay"]["observation"].tolist()) == sorted(whole.tolist())
 

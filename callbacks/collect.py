@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
+from tensordict import TensorDict
 
 from rrd_lightning import keys
 from rrd_lightning.data import ReplayDataModule, no_collection
@@ -179,18 +180,21 @@ class Collect(Callback):
     def _collect(self, rollout: Rollout, trainer: Any, module: Any, *, random: bool = False) -> None:
         """Take this process's share of an iteration's steps."""
         start = time.perf_counter()
+        finished: list[TensorDict] = []
         for _ in range(self.env_steps_per_iteration // (self.num_envs * trainer.world_size)):
             if random:
                 action = rollout.envs.action_space.sample()
             else:
                 observation = rollout.observation.to(module.device)
-                action = module.agent.act(observation, explore=True).cpu().numpy()
+                action = module.act(observation, explore=True).cpu().numpy()
             for episode in rollout.step(action):
+                finished.append(episode)
                 trainer.datamodule.replay.add_episode(episode)
                 self._episodes += 1
                 self._finished["episodes"] += 1
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
+        module.observe(finished)
         self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration
         self._spent["steps"] += self.env_steps_per_iteration

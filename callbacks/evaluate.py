@@ -118,7 +118,7 @@ class EvaluationEpisodes:
     def _play(self, rollout: Rollout) -> TensorDict:
         while True:
             observation = rollout.observation.to(self._module.device)
-            action = self._module.agent.act(observation, explore=False)
+            action = self._module.act(observation, explore=False)
             if finished := rollout.step(action.cpu().numpy()):
                 return finished[0]
 

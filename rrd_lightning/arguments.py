@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
 from rrd_lightning.checkpoint.format import read_checkpoint
-from rrd_lightning.class_path import find_class
 from rrd_lightning.datasets import Reader
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.networks import find_class
 from rrd_lightning.replay import PairedSampler
 
 DEFAULT_ROOT = "runs"

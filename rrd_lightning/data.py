@@ -117,8 +117,8 @@ class ReplayDataModule(LightningDataModule):
         """Work out what the run takes, for a module that knows the spaces."""
         processes, here = (trainer.world_size, trainer.num_devices) if trainer else (1, 1)
         return MemoryPlan(
-            observation_space=module.observation_space,
-            action_space=module.action_space,
+            observation_space=module.model_spaces[0],
+            action_space=module.model_spaces[1],
             train_batches=self.train_batches,
             batch_size=self.batch_size,
             num_subsequences=self._sampler.num_subsequences,
@@ -252,4 +252,5 @@ def no_collection() -> None:
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
-    return module.observation_space, module.action_space
+    spaces: tuple[Any, Any] = module.model_spaces
+    return spaces

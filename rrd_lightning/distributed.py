@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
+from torch import Tensor, nn
 
 
 def summed(trainer: Any, values: Sequence[float]) -> list[float]:
@@ -42,14 +41,12 @@ def interleaved(trainer: Any, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def average_gradients(trainer: Any, parameters: Iterable[Parameter]) -> None:
-    """Average each gradient over all processes, in one message.
+def average_gradients(trainer: Any, module: nn.Module) -> None:
+    """Average each gradient of a module over all processes, in one message.
 
     All processes must have gradients of the same parameters.
     """
-    if trainer.world_size == 1:
-        return
-    gradients = [each.grad for each in parameters if each.grad is not None]
+    gradients = [each.grad for each in module.parameters() if each.grad is not None]
     message = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(message)
     message /= trainer.world_size

@@ -9,28 +9,26 @@ from typing import Any, Literal, Self
 
 import torch
 from gymnasium import Space
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.plugins.precision import Precision
-from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.optim import Optimizer
 
 from rrd_lightning import keys
+from rrd_lightning.adapter import SpaceAdapter
 from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.checkpoint.format import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
-from rrd_lightning.compilation import compiled
-from rrd_lightning.component import Metrics
 from rrd_lightning.decomposition import RRD, Decomposition
-from rrd_lightning.distributed import average_gradients
+from rrd_lightning.distributed import average_gradients, summed
+from rrd_lightning.engines import Eager, EngineName, Run, choose_engine
+from rrd_lightning.engines.exact import overridden
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.kernels import NotCompiledError
-from rrd_lightning.networks import MLP, Kernels, compiled_kernels
-from rrd_lightning.optimizer import LeanAdam
+from rrd_lightning.losses import Losses
+from rrd_lightning.networks import Observation, ObservationNormalizer
+from rrd_lightning.private import count_step, has_step_listeners, log_as_of
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
@@ -41,28 +39,32 @@ DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 class RRDModule(LightningModule):
     """Learns a per-step reward from episodic returns, and a policy from that reward.
 
-    An update is made of each paired batch: the decomposition's loss on the subsequences, the agent's
-    losses on the transitions with the reward that the decomposition gave them before the update,
-    one backward pass over the sum, one optimizer step.
+    An update is made of each paired batch: the decomposition's losses, the agent's losses on the transitions
+    with the reward that the decomposition gave them before the update, one backward pass over the sum, one
+    optimizer step. `losses` is its definition; an engine carries it out.
 
     Args:
-        observation_space: of a single environment.
-        action_space: of a single environment.
-        agent: makes the agent from the two spaces: an `Agent` class, or a ``functools.partial`` of
-            one with other arguments.
+        observation_space: of a single environment, as it is.
+        action_space: of a single environment, in its own bounds.
+        agent: makes the agent from the two spaces as it sees them, observations in single precision and
+            continuous actions in [-1, 1]: an `Agent` class, or a ``functools.partial`` of one with other
+            arguments.
         decomposition: makes the decomposition from the two spaces, likewise.
         train_policy: train the agent too; otherwise the reward model alone.
+        normalize_observations: let agent and decomposition see vectors with zero mean and unit variance, by
+            all that was collected, and clipped at five standard deviations.
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.
-        compile_update: on the CPU, let functions in C++ make the update, which are compiled at the start
-            in two or three seconds; by default where there is a C++ compiler. On a GPU, compile
-            losses and gradients with `torch.compile` into CUDA graphs, at the first update, in about 20
-            seconds, for vectors alone; not by default. Results differ by rounding.
+        engine: what carries updates out. ``"eager"``: torch, for everything. ``"cpp"``: functions in C++, for
+            SAC and RRD on vectors on the CPU; they are compiled at the start, in two or three seconds.
+            ``"cuda_graph"``: torch's operations recorded once, on a GPU. By default ``"auto"``: cpp where it
+            can, else eager. Results differ by rounding.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
             for a run without an environment, whose x axis is updates.
+        model_spaces: observation and action space as agent, decomposition and replay have them.
 
     Raises:
         ParameterError: if a part cannot serve the spaces, or a parameter group does not exist.
@@ -75,26 +77,29 @@ class RRDModule(LightningModule):
         agent: AgentFactory = SAC,
         decomposition: DecompositionFactory = RRD,
         train_policy: bool = True,
+        normalize_observations: bool = False,
         gradient_clip: dict[str, float] | None = None,
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
-        compile_update: bool | None = None,
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.observation_space = observation_space
         self.action_space = action_space
-        self.agent = agent(observation_space, action_space)
-        self.decomposition = decomposition(observation_space, action_space)
+        self._adapter = SpaceAdapter(observation_space, action_space)
+        self.model_spaces = self._adapter.model_spaces
+        self.agent = agent(*self.model_spaces)
+        self.decomposition = decomposition(*self.model_spaces)
+        self.normalizer = ObservationNormalizer(self.model_spaces[0]) if normalize_observations else None
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}
         self.matmul_precision = matmul_precision
-        self.compile_update = compile_update
+        self.engine: EngineName = engine
         self.env_steps = 0
         self._loaded_updates = 0
         self._updates_in_step = 1
-        self._step_has_listeners = True
-        self._learn = type(self).learn
-        self._kernels: Kernels | None = None
+        self._engine_class: type[Eager] = Eager
+        self._engine: Eager | None = None
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
@@ -109,62 +114,78 @@ class RRDModule(LightningModule):
         groups = self.decomposition.parameter_groups()
         return groups + self.agent.parameter_groups() if self.train_policy else groups
 
+    # What an update is.
+
+    def prepare(self, batch: TensorDictBase) -> TensorDictBase:
+        """Return a paired batch as the losses see it: with normalised observations, where that is asked for."""
+        if self.normalizer is None:
+            return batch
+        prepared = batch.copy()
+        for part in (keys.TRANSITIONS, keys.SUBSEQUENCES):
+            if part in batch.keys():
+                prepared[part] = self._normalized(batch[part])
+        return prepared
+
+    def _normalized(self, steps: Any) -> Any:
+        if self.normalizer is None:
+            return steps
+        normalized = steps.copy()
+        for key in (keys.OBSERVATION, keys.NEXT_OBSERVATION):
+            normalized[key] = self.normalizer(steps[key])
+        return normalized
+
+    def losses(self, batch: TensorDictBase, updates: int = 0) -> Losses:
+        """Return all losses of an update, each named like the parameter group that it trains.
+
+        Args:
+            batch: a paired batch that `prepare` returned.
+            updates: the number of updates made before this one.
+        """
+        found = self.decomposition.losses(batch)
+        if not self.train_policy:
+            return found
+        transitions = batch[keys.TRANSITIONS]
+        with torch.no_grad():
+            reward = self.decomposition.reward(transitions)
+        of_agent = self.agent.losses(transitions, reward, updates)
+        return found | of_agent | Losses(metrics={"reward/agent_mean": reward.mean()})
+
+    def after_update(self, updates: int) -> None:
+        """Do what follows an optimizer step, of which so many were taken."""
+        if self.train_policy:
+            self.agent.after_update(updates)
+
+    # Training.
+
     def setup(self, stage: str) -> None:
-        """Say how large the networks are, and let checkpoints be whole and without pickle.
+        """Choose the engine, say how large the networks are, and let checkpoints be whole and without pickle.
 
         Raises:
-            ParameterError: if gradients would be scaled, as for 16-bit floating numbers, or the update
-                cannot be compiled.
+            ParameterError: if gradients would be scaled, as for 16-bit floating numbers, or the engine cannot
+                serve the run.
         """
         if stage == "fit":
             if self.trainer.precision == "16-mixed":
-                raise ParameterError(
-                    "trainer.precision",
-                    "16-mixed",
-                    "scales gradients, which are partly worked out by hand: use bf16-mixed",
-                )
+                problem = "scales gradients, which manual optimization here does not: use bf16-mixed"
+                raise ParameterError("trainer.precision", "16-mixed", problem)
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
-            self._compile(self.trainer.strategy.root_device)
+            run = Run(
+                self.trainer.strategy.root_device,
+                str(self.trainer.precision),
+                has_step_listeners(self),
+                overridden(self, RRDModule, ("losses", "prepare", "after_update")),
+            )
+            self._engine_class, said = choose_engine(self.engine, self, run)
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()
             }
+            rank_zero_info(said)
             rank_zero_info("Parameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         # Unless the user chose another way.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
-
-    def _compile(self, device: torch.device) -> None:
-        self._learn = type(self).learn
-        if device.type == "cpu":
-            self.use(self._compiled_kernels())
-        elif self.compile_update:
-            for part in (self.agent, self.decomposition) if self.train_policy else (self.decomposition,):
-                if not part.compilable:
-                    problem = f"{type(part).__name__} cannot be compiled for {self.observation_space}"
-                    raise ParameterError("model.compile_update", True, problem)
-            self._learn = compiled(type(self).learn, device)
-
-    def _compiled_kernels(self) -> Kernels | None:
-        if self.compile_update is False:
-            return None
-        try:
-            kernels = compiled_kernels()
-        except NotCompiledError as error:
-            if self.compile_update:
-                raise ParameterError("model.compile_update", True, str(error)) from error
-            rank_zero_info(f"Updates are slower than they could be: model.compile_update {error}")
-            return None
-        rank_zero_info("Updates: in C++, compiled for this processor")
-        return kernels
-
-    def use(self, kernels: Kernels | None) -> None:
-        """Let functions in C++ do the work of the networks and Adam, or torch's operations without them."""
-        self._kernels = kernels
-        for network in self.modules():
-            if isinstance(network, MLP):
-                network.kernels = kernels
 
     def on_fit_start(self) -> None:
         """Let processes draw different noise: with the same seed they have the same weights."""
@@ -173,61 +194,50 @@ class RRDModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group per part, so that global_step is the number of updates."""
-        library = self._kernels.library if self._kernels else None
-        return LeanAdam(self._parameter_groups(), library)
-
-    def _step_is_overridden(self) -> bool:
-        """Tell whether a callback, the strategy or the precision has its own idea of an optimizer's step."""
-        trainer: Any = self.trainer
-        strategy = trainer.strategy
-        return (
-            is_overridden("on_before_optimizer_step", self)
-            or any(is_overridden("on_before_optimizer_step", each, Callback) for each in trainer.callbacks)
-            or is_overridden("optimizer_step", strategy, Strategy)
-            or is_overridden("optimizer_step", strategy.precision_plugin, Precision)
-        )
+        return self._engine_class.make_optimizer(self._parameter_groups())
 
     def on_train_start(self) -> None:
-        """Let the configured options of Adam, such as learning rates, win over a checkpoint's."""
-        self._step_has_listeners = self._step_is_overridden()
+        """Let the configured options of Adam, such as learning rates, win over a checkpoint's; start the engine."""
         optimizer: Any = self.optimizers()
-        for group, own in zip(optimizer.param_groups, self._parameter_groups(), strict=True):
-            group.update({option: value for option, value in own.items() if option != "params"})
+        own = self.configure_optimizers().param_groups if self._is_default(optimizer.optimizer) else []
+        for group, fresh in zip(optimizer.param_groups, own, strict=bool(own)):
+            group.update({option: value for option, value in fresh.items() if option != "params"})
+        self._engine = self._make_engine(optimizer)
+
+    def _is_default(self, optimizer: Optimizer) -> bool:
+        return type(self).configure_optimizers is RRDModule.configure_optimizers and len(
+            optimizer.param_groups
+        ) == len(self._parameter_groups())
+
+    def _make_engine(self, optimizer: Any) -> Eager:
+        listened = has_step_listeners(self)
+        several = self.trainer.world_size > 1
+        return self._engine_class(
+            self,
+            optimizer.optimizer,
+            average_gradients=partial(average_gradients, self.trainer, self) if several else None,
+            take_step=(lambda step: optimizer.step()) if listened else partial(count_step, optimizer),
+        )
 
     def training_step(self, batch: TensorDictBase | Sequence[TensorDictBase], batch_idx: int) -> None:
         """Make an update from a paired batch, or one from each of several."""
         batches = [batch] if isinstance(batch, TensorDictBase) else batch
+        assert self._engine is not None
         for each in batches:
-            metrics = self._update(each)
+            metrics = self._engine.update(each, self.global_step)
         self._updates_in_step = len(batches)
         if self.logs_now():
-            # Lightning's own count, by which it passes metrics on, is off by one after some resumes.
             trainer: Any = self.trainer
-            logged = self.global_step - self.global_step % trainer.log_every_n_steps
-            trainer.fit_loop.epoch_loop._batches_that_stepped = logged - 1
-            self.log_dict({**metrics(), "step": self.clock()}, sync_dist=True)
+            log_as_of(trainer, self.global_step - self.global_step % trainer.log_every_n_steps)
+            self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
 
-    def _update(self, batch: TensorDictBase) -> Metrics:
-        optimizer: Any = self.optimizers()
-        metrics = self._learn(self, batch)
-        average_gradients(self.trainer, self.parameters())
-        for group in optimizer.param_groups:
-            if limit := self.gradient_clip.get(group["name"]):
-                torch.nn.utils.clip_grad_norm_(group["params"], limit)
-        self._step(optimizer)
-        if self.train_policy:
-            self.agent.update_targets()
-        return metrics
+    def on_fit_end(self) -> None:
+        """Let go of the engine, and so of the optimizer."""
+        self._engine = None
 
-    def _step(self, optimizer: Any) -> None:
-        """Take a step, and count it."""
-        if self._step_has_listeners:
-            optimizer.step()
-            return
-        # What remains of that where nobody overrides anything, 0.2 ms sooner.
-        optimizer._on_before_step()
-        optimizer.optimizer.step()
-        optimizer._on_after_step()
+    def __getstate__(self) -> dict[str, Any]:
+        """Let copies begin without an engine, which knows this module's parameters."""
+        return {**super().__getstate__(), "_engine": None}
 
     def logs_now(self) -> bool:
         """Tell whether metrics are logged: whether the training step's updates reached the next logging."""
@@ -235,20 +245,80 @@ class RRDModule(LightningModule):
         every = trainer.log_every_n_steps
         return bool(every) and self.global_step % every < self._updates_in_step
 
-    def learn(self, batch: TensorDictBase) -> Metrics:
-        """Set the gradient of each parameter from a paired batch, and return what there is to log."""
-        of_reward = self.decomposition.learn(batch.get(keys.SUBSEQUENCES))
-        if not self.train_policy:
-            return of_reward
-        transitions = batch.get(keys.TRANSITIONS)
+    def observe(self, episodes: Sequence[TensorDictBase]) -> None:
+        """Take account of the observations of new episodes, for their normalisation.
+
+        Several processes call it together, each with its own episodes.
+        """
+        if self.normalizer is None:
+            return
+        sums = self.normalizer.sums([episode[keys.OBSERVATION] for episode in episodes])
+        self.normalizer.add(summed(self.trainer, sums))
+
+    # Inference.
+
+    def act(self, observation: Observation, *, explore: bool = False) -> Tensor:
+        """Choose actions for observations of several environments.
+
+        Args:
+            observation: tensors ``[num_envs, ...]`` in single precision, on the module's device.
+            explore: as for training; otherwise as well as the agent can.
+
+        Returns:
+            The actions ``[num_envs, ...]``, without gradient; continuous ones in [-1, 1].
+        """
+        seen = observation if self.normalizer is None else self.normalizer(observation)
+        acting = self._engine or self.agent
+        return acting.act(seen, explore=explore, env_steps=self.env_steps)
+
+    def rewards(self, transitions: TensorDictBase | dict[str, Any]) -> Tensor:
+        """Predict the reward of each transition, without gradient.
+
+        Args:
+            transitions: ``[...]``, with the keys of `rrd_lightning.keys`; continuous actions in [-1, 1].
+
+        Returns:
+            ``[...]``.
+        """
         with torch.no_grad():
-            reward = self.decomposition.reward(transitions)
-        of_policy = self.agent.learn(transitions, reward)
-        return lambda: {**of_reward(), **of_policy(), "reward/agent_mean": reward.mean()}
+            return self.decomposition.reward(self._normalized(transitions))
+
+    def predict(self, observation: Any, *, explore: bool = False) -> Any:
+        """Choose the action for an observation, or one for each of several.
+
+        Args:
+            observation: as the environment gives it, an array or a dictionary of arrays; several have one
+                dimension in front.
+            explore: as for training; otherwise as well as the agent can.
+
+        Returns:
+            The action as the environment takes it, within its own bounds, as an array of NumPy.
+        """
+        seen, several = self._adapter.observation(observation)
+        action = self._adapter.native_action(self.act(seen.to(self.device), explore=explore))
+        return action if several else action[0]
+
+    def reward(self, observation: Any, action: Any, next_observation: Any) -> Any:
+        """Predict the reward of a step, or of several.
+
+        Args:
+            observation: before the step, as the environment gives it; several have one dimension in front.
+            action: as the environment takes it.
+            next_observation: after the step.
+
+        Returns:
+            The reward, as an array of NumPy, ``[]`` or ``[steps]``.
+        """
+        now, several = self._adapter.observation(observation)
+        later, _ = self._adapter.observation(next_observation)
+        acted = self._adapter.action(action)
+        steps = {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: acted}
+        reward = self.rewards(TensorDict(steps, [len(acted)]).to(self.device)).cpu().numpy()
+        return reward if several else reward[0]
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
-        return self.decomposition.reward(episode_transitions(episode))
+        return self.rewards(episode_transitions(episode))
 
     def test_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
@@ -282,6 +352,7 @@ class RRDModule(LightningModule):
             "agent": self.agent.configuration(),
             "decomposition": self.decomposition.configuration(),
             "train_policy": self.train_policy,
+            "normalize_observations": self.normalizer is not None,
             "gradient_clip": self.gradient_clip,
         }
 
@@ -350,6 +421,7 @@ class RRDModule(LightningModule):
             partial(Agent.build, saved["agent"]),
             partial(Decomposition.build, saved["decomposition"]),
             saved["train_policy"],
+            saved["normalize_observations"],
             saved["gradient_clip"],
         )
         module.on_load_checkpoint(checkpoint)

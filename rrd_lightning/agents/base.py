@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Any
 
 from gymnasium import Space
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from rrd_lightning.component import Component, Metrics
+from rrd_lightning.component import Component
+from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation
 
 
@@ -18,39 +20,48 @@ class Agent(Component):
 
     Args:
         observation_space: of a single environment.
-        action_space: of a single environment.
+        action_space: of a single environment; the bounds of continuous actions are -1 and 1.
     """
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
 
     @abstractmethod
-    def act(self, observation: Observation, *, explore: bool) -> Tensor:
-        """Choose actions ``[num_envs, ...]`` for observations ``[num_envs, ...]``, without gradient."""
+    def act(self, observation: Observation, *, explore: bool, env_steps: int = 0) -> Tensor:
+        """Choose actions ``[num_envs, ...]`` for observations ``[num_envs, ...]``, without gradient.
 
-    def losses(self, transitions: TensorDictBase, reward: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum of all losses, and detached scalars to log.
+        Args:
+            observation: of several environments.
+            explore: as for training; otherwise as well as the agent can.
+            env_steps: environment steps of the run so far, for a schedule of the exploration.
+        """
 
-        Each loss must reach only the parameters that it is meant for: the sum goes through one
-        backward pass. An agent has this method or `learn`.
+    @abstractmethod
+    def losses(self, transitions: TensorDictBase, reward: Tensor, updates: int = 0) -> Losses:
+        """Return the losses of an update, each named like the parameter group that it trains.
+
+        One backward pass goes through their sum: each must reach the parameters of its own group only.
 
         Args:
             transitions: ``[batch]``, with the keys of `rrd_lightning.keys`.
             reward: ``[batch]``, without gradient.
+            updates: the number of updates made before this one.
         """
-        raise NotImplementedError(f"{type(self).__name__} has neither `losses` nor `learn`")
 
-    def learn(self, transitions: TensorDictBase, reward: Tensor) -> Metrics:
-        """Set the gradient of each parameter, and return what there is to log.
-
-        By default autograd works the gradient of `losses` out. An agent that knows it by hand has
-        this method instead.
+    def after_update(self, updates: int) -> None:
+        """Do what follows an optimizer step, such as moving target networks. Nothing by default.
 
         Args:
-            transitions: ``[batch]``, with the keys of `rrd_lightning.keys`.
-            reward: ``[batch]``, without gradient.
+            updates: the number of updates made, this one included.
         """
-        return self.differentiate(*self.losses(transitions, reward))
 
-    def update_targets(self) -> None:
-        """Move target networks, after each optimizer step. There are none by default."""
+    def phase(self, updates: int) -> Hashable:
+        """Tell updates apart that do different things, such as those that leave a delayed actor out.
+
+        An engine may record an update once and repeat it for all updates of the same phase. Of one phase by
+        default.
+
+        Args:
+            updates: the number of updates made before this one.
+        """
+        return None

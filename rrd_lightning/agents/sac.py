@@ -7,110 +7,80 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rrd_lightning import keys
-from rrd_lightning.agents import sac_kernels
-from rrd_lightning.agents.base import Agent
-from rrd_lightning.agents.squashed import LOG_STD_RANGE, SquashedDraw, mean_and_log_std
-from rrd_lightning.component import Metrics, vector_size
-from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.networks import (
-    MLP,
-    Convolutions,
-    Kernels,
-    Observation,
-    ObservationParts,
-    Scratch,
-    Tape,
-    random_shift,
-)
-from rrd_lightning.networks.kernels import readable
-
-IMAGE_FEATURES = 64
+from rrd_lightning.agents.actor_critic import ActorCritic, Combination
+from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
+from rrd_lightning.errors import require_not_negative, require_positive
+from rrd_lightning.losses import Losses
+from rrd_lightning.networks import NetworkConfig, Observation, frozen
 
 
-class Update(NamedTuple):
-    """Gradients of all parts of SAC, the features' for images alone, and what the metrics are made of."""
-
-    actor: Tensor
-    critic: Tensor
-    temperature: Tensor
-    features: Tensor | None
-    alpha: Tensor
-    value: Tensor
-    target: Tensor
-    lower_value: Tensor
-    log_prob: Tensor
-
-    def metrics(self) -> dict[str, Tensor]:
-        """What there is to log."""
-        return {
-            "loss/critic": (self.value - self.target).square().mean(-1).sum(),
-            "agent/value_mean": self.value.mean(),
-            "loss/actor": (self.alpha * self.log_prob - self.lower_value).mean(),
-            "loss/temperature": self.alpha.log() * self.temperature,
-            "agent/entropy": -self.log_prob.mean(),
-            "agent/temperature": self.alpha,
-        }
+def critic_loss(value: Tensor, target: Tensor) -> Tensor:
+    """Equation 5: the squared error of values ``[critics, batch]`` to their target, summed over critics."""
+    return (value - target).square().mean(-1).sum()
 
 
-class Batch(NamedTuple):
-    """What an update is made of: transitions, and the noise of the policy's actions in them and after them."""
-
-    features: Tensor
-    following: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    noise: Tensor
-    next_noise: Tensor
-
-    def readable(self, width: int, actions: int) -> bool:
-        """Tell whether functions in C++ can read it, for critics of so many inputs and actions."""
-        *numbers, terminated, noise, next_noise = self
-        rows = len(self.features)
-        return (
-            readable(*numbers, noise, next_noise)
-            and terminated.dtype == torch.bool
-            and self.features.shape == self.following.shape == (rows, width - actions)
-            and self.action.shape == (rows, actions)
-            and self.reward.shape == terminated.shape == (rows,)
-        )
+def actor_loss(temperature: Tensor, log_prob: Tensor, value: Tensor) -> Tensor:
+    """Equation 7: the reparametrised policy against the critics' value of its actions, ``[batch]``."""
+    return (temperature * log_prob - value).mean()
 
 
-class SAC(Agent):
+def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Equation 18, on log α: hold the policy's entropy near its target."""
+    return -log_temperature * (log_prob.mean() + target_entropy)
+
+
+class SAC(ActorCritic):
     """Soft actor-critic for vectors and images, and continuous actions in [-1, 1].
 
-    A squashed Gaussian policy, two critics evaluated as one batched network, and a temperature
-    that holds the policy's entropy near its target. All parts take their gradient step at once,
-    from the same batch and the same parameters. Images go through one encoder, which learns from the
-    critics' loss alone; the policy and the target critics use it as it is.
+    A squashed Gaussian policy, an ensemble of critics, and a temperature that holds the policy's entropy near
+    its target. All parts take their gradient step at once, from the same batch and the same parameters. The
+    encoder of images learns from the critics' loss alone; the policy and the target critics use it as it is.
 
     Args:
-        observation_space: a vector, an image, or a Dict of these.
-        action_space: a vector between finite bounds. Actions are in [-1, 1]: the environment
-            scales them to its bounds.
+        observation_space: a vector, an image, a Discrete, or a Dict of these.
+        action_space: a vector between -1 and 1.
         hidden_sizes: widths of the hidden layers of actor and critics.
+        activation: between them; see `rrd_lightning.networks.MLP`.
+        layer_norm: normalise the critics' hidden layers.
+        dropout: of the critics' hidden layers.
+        num_critics: how many critics.
+        critics_in_target: how many of them, drawn anew for each update, a target takes the minimum of; all by
+            default.
+        actor_value: how the actor's loss combines the critics: their ``"min"``, or, as in REDQ, ``"mean"``.
+        actor: class path of a module for the policy, from features to 2 * actions numbers: μ and log σ.
+        critic: class path of a module for each critic, from features and action to one number.
+        encoder: class path of a module from observations to features.
         gamma: discount factor.
         polyak: share of the target critics that stays at each update.
         initial_temperature: α at the start.
         target_entropy: in nats; minus the number of action dimensions by default.
         actor_learning_rate: Adam's, for the policy.
-        critic_learning_rate: Adam's, for both critics.
+        critic_learning_rate: Adam's, for the critics and the encoder.
         temperature_learning_rate: Adam's, for log α.
         random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
 
     Raises:
-        ParameterError: if a space is not what SAC can serve, or a number is out of range.
+        ParameterError: if it cannot serve a space, or an option is out of range.
     """
+
+    metrics: ClassVar[dict[str, str]] = {
+        "loss/critic": "mean squared error to the soft target r̂ + γ (1 − terminated) (min Q' − α log π), summed "
+        "over the critics",
+        "loss/actor": "mean of α log π(a\\|s) − Q(s, a), a drawn from the policy, Q the critics' minimum, or mean "
+        "with `actor_value: mean`",
+        "loss/temperature": "−log α · (mean log π + target entropy)",
+        "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
+        "agent/entropy": "−mean log π(a\\|s), in nats, on the batch's observations",
+        "agent/temperature": "α before the update",
+    }
 
     def __init__(
         self,
@@ -118,6 +88,15 @@ class SAC(Agent):
         action_space: Space[Any],
         *,
         hidden_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        dropout: float = 0.0,
+        num_critics: int = 2,
+        critics_in_target: int | None = None,
+        actor_value: Combination = "min",
+        actor: NetworkConfig | None = None,
+        critic: NetworkConfig | None = None,
+        encoder: NetworkConfig | None = None,
         gamma: float = 0.99,
         polyak: float = 0.995,
         initial_temperature: float = 1.0,
@@ -127,181 +106,66 @@ class SAC(Agent):
         temperature_learning_rate: float = 3e-4,
         random_shift: int = 0,
     ) -> None:
-        super().__init__(observation_space, action_space)
-        self._parts = parts = ObservationParts(observation_space, self)
-        self.compilable = not parts.channels
-        self.actions = actions = vector_size(action_space, "action_space", self)
-        if not (isinstance(action_space, spaces.Box) and action_space.is_bounded()):
-            raise ParameterError("action_space", action_space, "SAC needs finite bounds on every action")
+        super().__init__(observation_space, action_space, gamma=gamma, polyak=polyak)
         require_positive(initial_temperature=initial_temperature)
-        require_not_negative(
-            actor_learning_rate=actor_learning_rate,
-            critic_learning_rate=critic_learning_rate,
-            temperature_learning_rate=temperature_learning_rate,
-            random_shift=random_shift,
+        require_not_negative(temperature_learning_rate=temperature_learning_rate)
+        self.make_encoder(encoder, random_shift)
+        self.make_actor(actor, 2 * self.actions, actor_learning_rate, hidden_sizes, activation)
+        self.make_critics(
+            critic,
+            num_critics,
+            critics_in_target,
+            actor_value,
+            critic_learning_rate,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            layer_norm=layer_norm,
+            dropout=dropout,
         )
-        for name, share in (("gamma", gamma), ("polyak", polyak)):
-            if not 0 <= share <= 1:
-                raise ParameterError(name, share, "must be between 0 and 1")
-        observations = parts.vector_size
-        if parts.channels:
-            observations += IMAGE_FEATURES
-            self.encoder = nn.Sequential(
-                Convolutions(parts.channels, parts.image_size, IMAGE_FEATURES),
-                nn.LayerNorm(IMAGE_FEATURES),
-                nn.Tanh(),
-            )
-        self.actor = MLP([observations, *hidden_sizes, 2 * actions])
-        self.critic = MLP([observations + actions, *hidden_sizes, 1], members=2)
-        self.target_critic = deepcopy(self.critic).requires_grad_(False)
-        scratch = Scratch()
-        self._acting, self._judging, self._promising = (
-            Tape(network, scratch) for network in (self.actor, self.critic, self.target_critic)
-        )
-        self._performing = Tape(self.actor, Scratch())
-        self._found = Scratch()
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
-        self.gamma = gamma
-        self.random_shift = random_shift
-        self.polyak = polyak
-        self.target_entropy = -float(actions) if target_entropy is None else target_entropy
-        self.learning_rates = {
-            "actor": actor_learning_rate,
-            "critic": critic_learning_rate,
-            "temperature": temperature_learning_rate,
-        }
+        self.temperature_learning_rate = temperature_learning_rate
+        self.target_entropy = -float(self.actions) if target_entropy is None else target_entropy
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Three groups: ``actor``, ``critic``, ``temperature``."""
-        parameters = {
-            "actor": list(self.actor.parameters()),
-            "critic": [*self.critic.parameters(), *(self.encoder.parameters() if self._parts.channels else [])],
-            "temperature": [self.log_temperature],
-        }
-        return [
-            {"name": name, "params": parameters[name], "lr": rate} for name, rate in self.learning_rates.items()
-        ]
+        temperature = {"params": [self.log_temperature], "lr": self.temperature_learning_rate}
+        return [*super().parameter_groups(), {"name": "temperature", **temperature}]
 
     @torch.no_grad()
-    def act(self, observation: Observation, *, explore: bool) -> Tensor:
+    def act(self, observation: Observation, *, explore: bool, env_steps: int = 0) -> Tensor:
         """Draw actions ``[..., actions]``, or return the policy's mode where not exploring."""
-        features = self._features(observation)
-        shape = *features.shape[:-1], self.actions
-        rows = features.reshape(-1, features.shape[-1])
-        noise = None
-        if explore:
-            noise = torch.randn(len(rows), self.actions, dtype=rows.dtype, device=rows.device)
-        if kernels := self._performing.kernels_for(rows):
-            action = rows.new_empty(len(rows), self.actions)
-            sac_kernels.act(kernels, self.actor, LOG_STD_RANGE, rows.contiguous(), noise, action)
-            return action.view(shape)
-        mean, log_std = mean_and_log_std(self._performing.forward(rows))
-        if noise is not None:
-            mean = mean + log_std.exp() * noise
-        return mean.tanh().view(shape)
+        policy = self.policy(self.encoder(observation))
+        return policy.sample() if explore else policy.mode()
 
-    def learn(self, transitions: TensorDictBase, reward: Tensor) -> Metrics:
-        """Set the gradient of the critics', the actor's and the temperature's loss, worked out by hand.
-
-        Each loss reaches its own parameters only.
-        """
-        features = self._features(transitions.get(keys.OBSERVATION), shift=self.random_shift)
-        action = transitions.get(keys.ACTION)
-        with torch.no_grad():
-            following = self._features(transitions.get(keys.NEXT_OBSERVATION), shift=self.random_shift)
-            next_noise, noise = torch.randn_like(action), torch.randn_like(action)
-            terminated = transitions.get(keys.TERMINATED)
-            batch = Batch(features.detach(), following, action, reward, terminated, noise, next_noise)
-            kernels = self._judging.kernels()
-            if kernels and batch.readable(self.critic.sizes[0], self.actions):
-                update = self._compiled_update(kernels, batch)
-            else:
-                update = self._update(batch)
-        self.critic.vector.grad = update.critic
-        self.actor.vector.grad = update.actor
-        self.log_temperature.grad = update.temperature
-        if self._parts.channels:
-            self.encoder.zero_grad()
-            features.backward(update.features)  # type: ignore[no-untyped-call]
-        return lambda: update.metrics()  # a bound method is what torch.compile cannot return
-
-    def _compiled_update(self, kernels: Kernels, batch: Batch) -> Update:
-        """Work out all gradients as `_update` does, in C++."""
-        rows = len(batch.features)
-        new = partial(self._found.take, like=batch.features)
-        update = Update(
-            actor=new("actor", self.actor.vector.shape),
-            critic=new("critic", self.critic.vector.shape),
-            temperature=new("temperature", ()),
-            features=new("features", batch.features.shape) if self._parts.channels else None,
-            alpha=new("alpha", ()),
-            value=new("value", (2, rows)),
-            target=new("target", (rows,)),
-            lower_value=new("lower_value", (rows,)),
-            log_prob=new("log_prob", (rows,)),
-        )
-        networks = self.actor, self.critic, self.target_critic
-        constants = self.gamma, self.target_entropy
-        sac_kernels.learn(kernels, networks, LOG_STD_RANGE, constants, (*batch, self.log_temperature), update)
-        return update
-
-    def _update(self, batch: Batch) -> Update:
-        """Work out all gradients. It draws nothing and changes nothing."""
-        temperature = self.log_temperature.exp()
-        target = self._target(batch, temperature)
-        value, of_critic, of_features = self._learn_critic(batch, target)
-        lower_value, log_prob, of_actor = self._learn_policy(batch, temperature)
-        of_temperature = -self.target_entropy - log_prob.mean()
-        return Update(
-            of_actor, of_critic, of_temperature, of_features, temperature, value, target, lower_value, log_prob
-        )
-
-    def _target(self, batch: Batch, temperature: Tensor) -> Tensor:
-        """The soft value ``[batch]`` that both critics learn, of the reward and what follows."""
-        draw = SquashedDraw(self._acting.forward(batch.following), batch.next_noise)
-        value = self._promising.forward(torch.cat([batch.following, draw.action], -1)).amin(0)
-        value.addcmul_(temperature, draw.log_prob, value=-1).masked_fill_(batch.terminated, 0.0)
-        return batch.reward.add(value, alpha=self.gamma)
-
-    def _learn_critic(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Equation 5: the squared error to the soft target, summed over both critics.
-
-        Returns:
-            their values ``[2, batch]``, their gradient, and, for images, that of the features.
-        """
-        value, seen = self._judging.record(torch.cat([batch.features, batch.action], -1))
-        of_value = (value - target) * (2 / len(value[0]))
-        of_features = None
-        if self._parts.channels:
-            of_features = self._judging.trace(seen, of_value, slice(batch.features.shape[-1]))
-        return value, self._judging.backward(seen, of_value), of_features
-
-    def _learn_policy(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Equation 7: the reparametrised policy against the lower critic, whose weights stay.
-
-        Returns:
-            the lower critic's values and the log-densities of the policy's actions, ``[batch]`` each,
-            and the policy's gradient.
-        """
-        features, rows = batch.features, len(batch.features)
-        outputs, seen = self._acting.record(features)
-        draw = SquashedDraw(outputs, batch.noise)
-        values, seen_by_critics = self._judging.record(torch.cat([features, draw.action], -1))
-        value, lower = values.min(0)
-        chosen = torch.zeros_like(values).scatter_(0, lower[None], -1 / rows)
-        of_action = self._judging.trace(seen_by_critics, chosen, slice(features.shape[-1], None))
-        gradient = self._acting.backward(seen, draw.gradient(of_action, temperature / rows))
-        return value, draw.log_prob, gradient
+    def losses(self, transitions: TensorDictBase, reward: Tensor, updates: int = 0) -> Losses:
+        """The losses of the critics, the policy and the temperature."""
+        features = self.encoder(transitions[keys.OBSERVATION], augment=True)
+        temperature = self.log_temperature.detach().exp()
+        target = self.target(transitions, reward, temperature)
+        value = self.values(self.critic, features, transitions[keys.ACTION])
+        action, log_prob = self.policy(features.detach()).sample_with_log_prob()
+        with frozen(self.critic):
+            judged = self.combine(self.values(self.critic, features.detach(), action))
+        losses = {
+            "critic": critic_loss(value, target),
+            "actor": actor_loss(temperature, log_prob, judged),
+            "temperature": temperature_loss(self.log_temperature, log_prob.detach(), self.target_entropy),
+        }
+        metrics = {
+            "agent/value_mean": value.mean(),
+            "agent/entropy": -log_prob.mean(),
+            "agent/temperature": temperature,
+        }
+        return Losses(losses, metrics)
 
     @torch.no_grad()
-    def update_targets(self) -> None:
-        """Move the target critics a step of 1 - polyak towards the critics."""
-        self.target_critic.vector.lerp_(self.critic.vector, 1 - self.polyak)
+    def target(self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor) -> Tensor:
+        """Equation 6: the soft value ``[batch]`` that the critics learn, of the reward and what follows."""
+        features = self.encoder(transitions[keys.NEXT_OBSERVATION], augment=True)
+        action, log_prob = self.policy(features).sample_with_log_prob()
+        value = self.pessimistic(self.values(self.target_critic, features, action))
+        return self.bootstrap(reward, transitions, value - temperature * log_prob)
 
-    def _features(self, observation: Observation, *, shift: int = 0) -> Tensor:
-        """What actor and critics see ``[..., features]``: a vector, with the encoded images if there are."""
-        vector = self._parts.vector(observation)
-        if not self._parts.channels:
-            return vector
-        images = random_shift(self._parts.images(observation), shift)
-        return torch.cat([self.encoder(images), vector], -1)
+    def policy(self, features: Tensor) -> SquashedGaussian:
+        """The distribution of actions for features ``[..., features]``."""
+        return SquashedGaussian(self.actor(features))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Dict
 from tensordict import TensorDict
 
 from rrd_lightning.datasets.source import INSTALL, Facts, Source, Spaces, make_episode
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.spaces import unscaled
 
 PREFIX = "minari:"
 
@@ -48,8 +49,8 @@ class MinariDataset(Source):
             ) from error
 
     def spaces(self) -> Spaces:
-        """Return the data set's spaces, in float32 and with actions in [-1, 1]."""
-        return _single_precision(self._dataset.observation_space), _unit(self._dataset.action_space)
+        """Return the data set's own spaces; the model converts them as it does an environment's."""
+        return self._dataset.observation_space, self._dataset.action_space
 
     def episodes(self) -> list[str]:
         """Return the numbers of the episodes."""
@@ -73,7 +74,7 @@ class MinariDataset(Source):
             raise self.bad(episode, "", f"is damaged ({error})") from error
         parts = {
             "observations": _tensors(data.observations),
-            "actions": _to_unit(data.actions, self._dataset.action_space),
+            "actions": _tensors(unscaled(data.actions, self._dataset.action_space)),
             "rewards": torch.from_numpy(np.array(data.rewards, np.float32)),
         }
         steps = len(data.rewards)
@@ -96,27 +97,6 @@ class MinariDataset(Source):
                 raise self.bad(episode, key, f"has {len(part)} rows, must have {length}")
             if part.is_floating_point() and not part.isfinite().all():
                 raise self.bad(episode, key, "holds a number that is not finite")
-
-
-def _single_precision(space: Space[Any]) -> Space[Any]:
-    if isinstance(space, Dict):
-        return Dict({key: _single_precision(part) for key, part in space.spaces.items()})
-    if isinstance(space, Box) and space.dtype == np.float64:
-        return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    return space
-
-
-def _unit(space: Space[Any]) -> Space[Any]:
-    bounded = isinstance(space, Box) and space.is_bounded()
-    return Box(-1, 1, space.shape, np.float32) if bounded else _single_precision(space)
-
-
-def _to_unit(action: Any, space: Space[Any]) -> Any:
-    """Scale actions from the bounds of a space to [-1, 1], the inverse of `EpisodicFeedback`'s scaling."""
-    if isinstance(space, Box) and space.is_bounded():
-        middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
-        action = ((action - middle) / np.where(half > 0, half, 1)).clip(-1, 1).astype(np.float32)
-    return _tensors(action)
 
 
 def _tensors(values: Any) -> Any:

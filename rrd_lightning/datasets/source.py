@@ -44,6 +44,10 @@ class Source(ABC):
     def spaces(self) -> Spaces:
         """Return observation and action space, for a run without an environment.
 
+        They are those of the environment that the episodes come from: action bounds other than [-1, 1] are
+        what a policy's actions are scaled to. `facts` and `read` are given the model's spaces, float32 and
+        with actions in [-1, 1].
+
         Raises:
             ParameterError: if no episode is usable.
         """

@@ -1,7 +1,8 @@
 """From the return of an episode to a reward for each of its steps."""
 
 from rrd_lightning.decomposition.base import Decomposition
+from rrd_lightning.decomposition.reward_model import RewardModel
 from rrd_lightning.decomposition.rrd import RRD, rrd_loss
 from rrd_lightning.decomposition.yardsticks import EnvironmentReward, EpisodicReward
 
-__all__ = ["RRD", "Decomposition", "EnvironmentReward", "EpisodicReward", "rrd_loss"]
+__all__ = ["RRD", "Decomposition", "EnvironmentReward", "EpisodicReward", "RewardModel", "rrd_loss"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import torch
 from gymnasium import Space
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from rrd_lightning.component import Component, Metrics
+from rrd_lightning.component import Component
+from rrd_lightning.losses import Losses
 
 
 class Decomposition(Component):
@@ -18,8 +18,14 @@ class Decomposition(Component):
 
     Args:
         observation_space: of a single environment.
-        action_space: of a single environment.
+        action_space: of a single environment; the bounds of continuous actions are -1 and 1.
+
+    Attributes:
+        draws: what it learns from, and so what a batch has as ``subsequences``: random ``"steps"`` of
+            episodes, whole ``"episodes"``, or ``"nothing"``.
     """
+
+    draws: ClassVar[Literal["steps", "episodes", "nothing"]] = "steps"
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
@@ -31,14 +37,13 @@ class Decomposition(Component):
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the agent's reward of each transition, ``[batch]``."""
 
-    def loss(self, subsequences: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar to minimise and detached scalars to log. Nothing is learned by default."""
-        return torch.zeros((), device=subsequences.device), {}
+    def losses(self, batch: TensorDictBase) -> Losses:
+        """Return the losses of an update, each named like the parameter group that it trains.
 
-    def learn(self, subsequences: TensorDictBase) -> Metrics:
-        """Set the gradient of each parameter, and return what there is to log.
+        Nothing is learned by default.
 
-        By default autograd works the gradient of `loss` out. A decomposition that knows it by hand
-        has this method instead.
+        Args:
+            batch: the whole paired batch: ``subsequences``, ``transitions``, ``statistics`` of the replay, and
+                what a sampler adds, with the keys of `rrd_lightning.keys`.
         """
-        return self.differentiate(*self.loss(subsequences))
+        return Losses()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from tensordict import TensorDictBase
 from torch import Tensor
 
@@ -12,20 +14,20 @@ from rrd_lightning.decomposition.base import Decomposition
 class EnvironmentReward(Decomposition):
     """The environment's own per-step reward, which the others never see: the upper bound."""
 
-    compilable = True
+    draws: ClassVar[Literal["nothing"]] = "nothing"
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the true reward of each transition, ``[batch]``."""
-        reward: Tensor = transitions.get(keys.REWARD)
+        reward: Tensor = transitions[keys.REWARD]
         return reward
 
 
 class EpisodicReward(Decomposition):
     """Zero until an episode's last step, then its return: the lower bound, no decomposition."""
 
-    compilable = True
+    draws: ClassVar[Literal["nothing"]] = "nothing"
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R at last steps and 0 elsewhere, ``[batch]``."""
-        reward: Tensor = transitions.get(keys.EPISODE_RETURN) * transitions.get(keys.DONE)
+        reward: Tensor = transitions[keys.EPISODE_RETURN] * transitions[keys.DONE]
         return reward

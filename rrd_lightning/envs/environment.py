@@ -87,18 +87,18 @@ class Environment:
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:
         env = self.make()
-        spaces_of_one = env.observation_space, env.action_space
+        spaces_of_one = env.env.observation_space, env.env.action_space
         env.close()
         return spaces_of_one
 
     @property
     def observation_space(self) -> Space[Any]:
-        """The space of a single environment."""
+        """The observation space of a single environment, without the wrapper."""
         return self._spaces[0]
 
     @property
     def action_space(self) -> Space[Any]:
-        """The space of a single environment."""
+        """The action space of a single environment, with its own bounds."""
         return self._spaces[1]
 
 

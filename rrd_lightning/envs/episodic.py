@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gymnasium import Env, Space, Wrapper, spaces
+from gymnasium import Env, Wrapper
+
+from rrd_lightning.spaces import single_precision, unit_actions
 
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
 INITIAL_STATE = "initial_state"
 NO_EPISODE_START = "[null, null]"  # `episode_start` before the first reset
 
-Convert = Callable[[Any], Any]
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
@@ -40,7 +40,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env[Any, Any]) -> None:
         super().__init__(env)
         self.action_space, self.to_native = unit_actions(env.action_space)
-        self.observation_space, self.to_single = _single_precision(env.observation_space)
+        self.observation_space, self.to_single = single_precision(env.observation_space)
         self._return = 0.0
         self.episode_start = NO_EPISODE_START
         self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
@@ -97,35 +97,6 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
             if key in info:
                 passed["success"] = bool(info[key])
         return observation, feedback, terminated, truncated, passed
-
-
-def unit_actions(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the action space scaled to [-1, 1], and the function that scales back; only for bounded spaces."""
-    if not (isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)):
-        return space, _unchanged
-    low, high, dtype = space.low, space.high, space.dtype
-    # In this form, bounds of [-1, 1] leave an action unchanged to the last bit.
-    middle, half = (high + low) / 2, (high - low) / 2
-
-    def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        # Faster than np.clip.
-        scaled: np.ndarray[Any, Any] = np.minimum(np.maximum(middle + half * action, low), high)
-        return scaled.astype(dtype, copy=False)
-
-    return spaces.Box(-1.0, 1.0, space.shape, np.float32), scale
-
-
-def _single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the observation space with float64 made float32, and the function that casts."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
-        return space, _unchanged
-    # Gymnasium's DtypeObservation would warn about casting the bounds.
-    single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    return single, lambda observation: observation.astype(np.float32)
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,8 @@ from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rrd_lightning.envs.episodic import TRUE_REWARD, EpisodicFeedback, unit_actions
+from rrd_lightning.envs.episodic import TRUE_REWARD, EpisodicFeedback
+from rrd_lightning.spaces import unit_actions
 
 
 class SequentialVectorEnv(SyncVectorEnv[Any, Any]):

@@ -45,11 +45,11 @@ void draw_gradient(int rows, int actions, Bounds bounds, const float* outputs, c
     share(1, rows, [&](long, long first, int count) {
         for (long row = first; row < first + count; row++)
             for (long i = 0, at = row * actions; i < actions; i++, at++) {
-                const long place = 2 * row * actions + i;
+                const long column = 2 * row * actions + i;
                 const float of_mean = of_action[at] + action[at] * (2 * of_log_prob - action[at] * of_action[at]);
-                found[place] = of_mean;
-                found[place + actions] =
-                    bounds.passed(outputs[place + actions]) ? 0.0f : of_mean * spread[at] - of_log_prob;
+                found[column] = of_mean;
+                found[column + actions] =
+                    bounds.passed(outputs[column + actions]) ? 0.0f : of_mean * spread[at] - of_log_prob;
             }
     });
 }
@@ -64,10 +64,10 @@ void policy_act(const Network* actor, Bounds bounds, int rows, const float* obse
     const int actions = actor->sizes[actor->layers] / 2;
     Scratch scratch;
     float* outputs = scratch.take(2L * rows * actions);
-    const auto places = only(*actor, outputs);
+    const auto kept = only(*actor, outputs);
 #pragma omp parallel if (rows > BLOCK)
     {
-        forward(*actor, rows, observation, places.data());
+        forward(*actor, rows, observation, kept.data());
         share(1, rows, [&](long, long first, int count) {
             for (long row = first; row < first + count; row++)
                 for (long i = 0; i < actions; i++) {

@@ -2,31 +2,32 @@
 
 #pragma once
 
+#include <cmath>
+
 #include "perceptrons.h"
 
 namespace {
 
-// What the reward model sees of each step: [observation, action, observation - following, features]
+// What the reward model sees of each step: [observation, action, observation - following]
 struct Steps {
-    int rows, observations, actions, features;
-    const float *observation, *following, *action, *feature;
+    int rows, observations, actions;
+    const float *observation, *following, *action;
 
-    int width() const { return 2 * observations + actions + features; }
+    int width() const { return 2 * observations + actions; }
 };
 
 // Some rows of what it sees, one after another.
-void put_together(const Steps& steps, long first, int count, float* inputs) {
+void concatenate(const Steps& steps, long first, int count, float* inputs) {
     for (long row = first; row < first + count; row++) {
         const float* now = steps.observation + row * steps.observations;
         const float* later = steps.following + row * steps.observations;
         inputs = std::copy_n(now, steps.observations, inputs);
         inputs = std::copy_n(steps.action + row * steps.actions, steps.actions, inputs);
         for (int i = 0; i < steps.observations; i++) *inputs++ = now[i] - later[i];
-        inputs = std::copy_n(steps.feature + row * steps.features, steps.features, inputs);
     }
 }
 
-// A loss of `count` subsequences of `size` steps each.
+// The loss of `count` subsequences of `size` steps each.
 struct Loss {
     int count, size;
     bool bias_correction, episode_scale;
@@ -34,19 +35,25 @@ struct Loss {
     const long long* episode_length;
     const bool* with_replacement;
 
-    // The gradient of a subsequence's predictions: 2 / (N K) (mean - R / T), and the correction's.
-    void differentiate(long row, const float* predicted, float* gradient) const {
+    // The gradient of a subsequence's predictions, 2 / (N K) (mean - R / T) and the correction's, and its share of
+    // the loss.
+    double differentiate(long row, const float* predicted, float* gradient) const {
         const double length = episode_length[row], share = 2.0 / (static_cast<double>(count) * size);
-        double sum = 0;
+        double sum = 0, squares = 0;
         for (int k = 0; k < size; k++) sum += predicted[k];
-        const double mean = sum / size, error = share * (mean - episode_return[row] / length);
+        const double mean = sum / size, error = mean - episode_return[row] / length;
         double correction = 0;
         if (bias_correction && length > 1) {
             const bool independent = length < size || with_replacement[row];
-            correction = share / (size - 1) * (independent ? 1.0 : 1.0 - size / length);
+            correction = (independent ? 1.0 : 1.0 - size / length) / (size - 1);
         }
         const double scale = episode_scale ? length * length : 1.0;
-        for (int k = 0; k < size; k++) gradient[k] = scale * (error - correction * (predicted[k] - mean));
+        for (int k = 0; k < size; k++) {
+            const double distance = predicted[k] - mean;
+            squares += distance * distance;
+            gradient[k] = scale * share * (error - correction * distance);
+        }
+        return scale * (error * error - correction * squares / size) / count;
     }
 };
 
@@ -58,43 +65,48 @@ extern "C" {
 void rrd_reward(const Network* network, const Steps* steps, float* reward) {
     Scratch scratch;
     float* inputs = scratch.take(static_cast<long>(steps->rows) * steps->width());
-    const auto places = only(*network, reward);
+    const auto kept = only(*network, reward);
 #pragma omp parallel if (steps->rows > BLOCK)
     {
         share(1, steps->rows, [&](long, long first, int count) {
-            put_together(*steps, first, count, inputs + first * steps->width());
+            concatenate(*steps, first, count, inputs + first * steps->width());
         });
-        forward(*network, steps->rows, inputs, places.data());  // of the same rows
+        forward(*network, steps->rows, inputs, kept.data());  // of the same rows
     }
 }
 
-// predicted [count, size], and the gradients of the network's vector and, unless null, of the features.
-void rrd_learn(const Network* network, const Steps* steps, const Loss* loss, float* predicted, float* of_network,
-               float* of_features) {
+// The gradient of the network's parameters, and metrics: the loss, the predictions' mean, their standard deviation.
+void rrd_gradient(const Network* network, const Steps* steps, const Loss* loss, const Gradient* found,
+                  float* metrics) {
     const int rows = steps->rows;
     Scratch scratch;
     float* transposed = scratch.take(network->length());
     float* inputs = scratch.take(static_cast<long>(rows) * steps->width());
+    float* predicted = scratch.take(rows);
     float* of_predicted = scratch.take(rows);
-    const auto places = record(*network, rows, predicted, scratch);
+    std::vector<double> losses(loss->count);
+    const auto kept = record(*network, rows, predicted, scratch);
 #pragma omp parallel if (rows > BLOCK)
     {
         transpose(*network, transposed);
         share(1, rows, [&](long, long first, int count) {
-            put_together(*steps, first, count, inputs + first * steps->width());
+            concatenate(*steps, first, count, inputs + first * steps->width());
         });
-        forward(*network, rows, inputs, places.data());
+        forward(*network, rows, inputs, kept.data());
 #pragma omp barrier
 #pragma omp for
         for (long row = 0; row < loss->count; row++)
-            loss->differentiate(row, predicted + row * loss->size, of_predicted + row * loss->size);
-        if (of_features) {
-            const int first = steps->width() - steps->features;
-            trace(*network, rows, places.data(), of_predicted, first, steps->features, transposed, of_features);
-#pragma omp barrier
-        }
-        backward(*network, rows, inputs, places.data(), of_predicted, transposed, of_network);
+            losses[row] =
+                loss->differentiate(row, predicted + row * loss->size, of_predicted + row * loss->size);
+        backward(*network, rows, inputs, kept.data(), of_predicted, transposed, *found);
     }
+    double total = 0, sum = 0, squares = 0;
+    for (const double each : losses) total += each;
+    for (int row = 0; row < rows; row++) sum += predicted[row];
+    for (int row = 0; row < rows; row++) squares += (predicted[row] - sum / rows) * (predicted[row] - sum / rows);
+    metrics[0] = total;
+    metrics[1] = sum / rows;
+    metrics[2] = std::sqrt(squares / (rows - 1));
 }
 
 }  // extern "C"

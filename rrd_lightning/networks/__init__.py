@@ -1,19 +1,32 @@
 """Networks that agents and decompositions are made of."""
 
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
-from rrd_lightning.networks.kernels import Kernels, compiled_kernels
+from rrd_lightning.networks.encoder import CustomEncoder, Encoder, ObservationEncoder
+from rrd_lightning.networks.ensemble import Ensemble
+from rrd_lightning.networks.factory import NetworkConfig, find_class, make_ensemble, make_network
+from rrd_lightning.networks.frozen import frozen
+from rrd_lightning.networks.linear import LayerNorm, Linear
 from rrd_lightning.networks.mlp import MLP
-from rrd_lightning.networks.observations import Observation, ObservationParts
-from rrd_lightning.networks.tape import Scratch, Tape
+from rrd_lightning.networks.normalization import ObservationNormalizer
+from rrd_lightning.networks.observations import ActionVector, Observation, ObservationParts
 
 __all__ = [
     "MLP",
+    "ActionVector",
     "Convolutions",
-    "Kernels",
+    "CustomEncoder",
+    "Encoder",
+    "Ensemble",
+    "LayerNorm",
+    "Linear",
+    "NetworkConfig",
     "Observation",
+    "ObservationEncoder",
+    "ObservationNormalizer",
     "ObservationParts",
-    "Scratch",
-    "Tape",
-    "compiled_kernels",
+    "find_class",
+    "frozen",
+    "make_ensemble",
+    "make_network",
     "random_shift",
 ]

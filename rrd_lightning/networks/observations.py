@@ -1,4 +1,4 @@
-"""What networks see of an observation: its images and its numbers."""
+"""What networks see of observations and actions: images, and vectors of numbers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch
 from gymnasium import Space, spaces
 from tensordict import TensorDictBase
 from torch import Tensor
+from torch.nn import functional
 
 from rrd_lightning.errors import ParameterError
 
-Observation: TypeAlias = Tensor | TensorDictBase
+# A tensor, or several by name: a TensorDict in training, a plain dictionary elsewhere.
+Observation: TypeAlias = Tensor | TensorDictBase | dict[str, Any]
 
 
 class ObservationParts:
     """Takes observations apart into one stack of images and one vector.
 
     Args:
-        space: a vector of floating numbers, a uint8 image ``[channels, height, width]``, or a Dict of
-            these whose images have one size.
+        space: a vector of floating numbers, a uint8 image with its channels first or last, a Discrete, which
+            becomes one-hot, or a Dict of these whose images have one size.
         reader: who reads them, for the error.
 
     Attributes:
@@ -33,51 +35,111 @@ class ObservationParts:
     """
 
     def __init__(self, space: Space[Any], reader: object) -> None:
-        parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
-        images = {key: part for key, part in parts.items() if _is_image(part)}
-        vectors = {key: part for key, part in parts.items() if _is_vector(part)}
-        sizes = {(part.shape[1], part.shape[2]) for part in images.values() if part.shape}
-        if len(images) + len(vectors) < len(parts) or not parts or len(sizes) > 1:
+        parts: dict[Any, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
+        self._images = {key: _channels_last(part) for key, part in parts.items() if is_image(part)}
+        self._vectors = {key: part for key, part in parts.items() if is_vector(part) or _is_discrete(part)}
+        shapes = [_channels_first(parts[key].shape, last) for key, last in self._images.items()]
+        sizes = {(shape[1], shape[2]) for shape in shapes}
+        if len(self._images) + len(self._vectors) < len(parts) or not parts or len(sizes) > 1:
             raise ParameterError(
                 "observation_space",
                 space,
                 f"{type(reader).__name__} serves vectors of floating numbers, uint8 images [channels, height, "
-                "width] of one size, and a Dict of these",
+                "width] or [height, width, channels] of one size, Discrete, and a Dict of these",
             )
-        self._images, self._vectors = list(images), list(vectors)
-        self.channels = sum(part.shape[0] for part in images.values() if part.shape)
+        self.channels = sum(shape[0] for shape in shapes)
         self.image_size: tuple[int, int] = next(iter(sizes), (0, 0))
-        self.vector_size = sum(part.shape[0] for part in vectors.values() if part.shape)
+        self.vector_size = sum(_width(part) for part in self._vectors.values())
 
     def images(self, observation: Observation) -> Tensor:
         """The images ``[..., channels, height, width]``, scaled to [0, 1] where they are."""
-        stacked = torch.cat([_part(observation, key) for key in self._images], -3)
-        return stacked.float().div_(255)
+        parts = (
+            _part(observation, key).movedim(-1, -3) if last else _part(observation, key)
+            for key, last in self._images.items()
+        )
+        return torch.cat(list(parts), -3).float().div_(255)
 
     def vector(self, observation: Observation) -> Tensor:
         """The numbers ``[..., vector_size]``."""
-        if self._vectors == [None]:
-            return _part(observation, None)
         if not self._vectors:
-            image = _part(observation, self._images[0])
+            image = _part(observation, next(iter(self._images)))
             return torch.zeros(*image.shape[:-3], 0, device=image.device)
-        return torch.cat([_part(observation, key) for key in self._vectors], -1)
+        numbers = [_numbers(_part(observation, key), space) for key, space in self._vectors.items()]
+        return numbers[0] if len(numbers) == 1 else torch.cat(numbers, -1)
+
+
+class ActionVector:
+    """Actions as vectors of numbers: continuous ones as they are, those of a Discrete as one-hot.
+
+    Args:
+        space: a vector of floating numbers, or a Discrete.
+        reader: who reads them, for the error.
+
+    Attributes:
+        size: numbers of an action.
+
+    Raises:
+        ParameterError: if the space is another one.
+    """
+
+    def __init__(self, space: Space[Any], reader: object) -> None:
+        if not (is_vector(space) or _is_discrete(space)):
+            raise ParameterError(
+                "action_space",
+                space,
+                f"{type(reader).__name__} serves vectors of floating numbers, and Discrete",
+            )
+        self._space = space
+        self.size = _width(space)
+
+    def __call__(self, action: Tensor) -> Tensor:
+        """Return ``[..., size]``."""
+        return _numbers(action, self._space)
+
+
+def batch_shape(observation: Any, space: Space[Any]) -> torch.Size:
+    """Return the batch dimensions of observations of a space."""
+    while isinstance(space, spaces.Dict):
+        key, space = next(iter(space.spaces.items()))
+        observation = observation[key]
+    dimensions = observation.dim() - len(space.shape or ())
+    shape: torch.Size = observation.shape[:dimensions]
+    return shape
+
+
+def is_image(space: Space[Any]) -> bool:
+    """Tell whether a space is one of images, uint8 of three dimensions."""
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def is_vector(space: Space[Any]) -> bool:
+    """Tell whether a space is one of vectors of floating numbers."""
+    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1
+
+
+def _is_discrete(space: Space[Any]) -> bool:
+    return isinstance(space, spaces.Discrete)
+
+
+def _channels_last(space: Any) -> bool:
+    """Tell where an image has its channels, the few: last, unless the first dimension is as small."""
+    return bool(space.shape[0] > min(space.shape))
+
+
+def _channels_first(shape: Any, channels_last: bool) -> tuple[int, ...]:
+    return (shape[-1], *shape[:-1]) if channels_last else tuple(shape)
+
+
+def _width(space: Any) -> int:
+    return int(space.n) if _is_discrete(space) else int(space.shape[0])
+
+
+def _numbers(part: Tensor, space: Any) -> Tensor:
+    if _is_discrete(space):
+        return functional.one_hot(part.long() - int(space.start), int(space.n)).float()
+    return part
 
 
 def _part(observation: Any, key: str | None) -> Tensor:
     part: Tensor = observation if key is None else observation[key]
     return part
-
-
-def _is_image(space: Space[Any]) -> bool:
-    # Height and width first would have the few channels last.
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[0] <= min(space.shape)
-    )
-
-
-def _is_vector(space: Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1

@@ -10,8 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from rrd_lightning import Environment, ParameterError, keys
-from rrd_lightning.agents import SAC
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.callbacks import EnvStepProgressBar
 from tests.logs import read_csv
 from tests.runs import make_collect, make_data, make_module, make_trainer, run
@@ -131,13 +130,13 @@ def test_training_goes_on_where_a_worker_fails() -> None:
 
 def test_actions_are_random_until_the_warmup_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     explored: list[int] = []
-    act = SAC.act
+    act = RRDModule.act
 
-    def spy(self: SAC, observation: torch.Tensor, *, explore: bool) -> torch.Tensor:
+    def spy(self: RRDModule, observation: torch.Tensor, *, explore: bool) -> torch.Tensor:
         explored.append(1)
         return act(self, observation, explore=explore)
 
-    monkeypatch.setattr(SAC, "act", spy)
+    monkeypatch.setattr(RRDModule, "act", spy)
     _, _, data = run(collect={"warmup_steps": 100, "total_env_steps": 160})
     assert len(explored) == 60
     warmup = data.replay.storage[:][keys.ACTION][:110]

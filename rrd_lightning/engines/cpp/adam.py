@@ -1,0 +1,70 @@
+"""Adam's step in C++, for all parameters in one call."""
+
+from __future__ import annotations
+
+from ctypes import CDLL, Structure, c_double, c_long, c_void_p
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+
+class _Part(Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, c_void_p) for name in ("parameter", "first_moment", "second_moment", "step", "gradient")),
+        ("length", c_long),
+        *((name, c_double) for name in ("rate", "beta1", "beta2", "epsilon", "decay")),
+    ]
+
+
+class AdamTwin:
+    """What `torch.optim.Adam` does, with the same state.
+
+    Args:
+        optimizer: one that `unsupported` has no reason against.
+        library: the functions.
+    """
+
+    def __init__(self, optimizer: Adam, library: CDLL) -> None:
+        self._optimizer = optimizer
+        self._library = library
+
+    @staticmethod
+    def unsupported(optimizer: Optimizer) -> str | None:
+        """Return why the functions cannot stand in for an optimizer, or None if they can."""
+        if type(optimizer) is not Adam:
+            return f"the optimizer is {type(optimizer).__name__}, not Adam"
+        for group in optimizer.param_groups:
+            for option in ("amsgrad", "maximize", "decoupled_weight_decay", "differentiable"):
+                if group.get(option):
+                    return f"Adam has {option}"
+            if isinstance(group["lr"], Tensor):
+                return "Adam's learning rate is a tensor"
+        return None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take a step with all parameters that have a gradient."""
+        parts = [
+            _part(parameter, self._state_of(parameter), group)
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        self._library.adam_step(len(parts), (_Part * len(parts))(*parts))
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self._optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+
+def _part(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> _Part:
+    gradient: Any = parameter.grad
+    tensors = parameter, state["exp_avg"], state["exp_avg_sq"], state["step"], gradient
+    options = group["lr"], *group["betas"], group["eps"], group["weight_decay"]
+    return _Part(*(each.data_ptr() for each in tensors), parameter.numel(), *options)

@@ -1,0 +1,113 @@
+"""Updates recorded once as CUDA graphs, and repeated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from rrd_lightning.engines.eager import Eager
+
+WARMUP_UPDATES = 3  # made by `Eager` before a recording, so that everything lazy is there
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One phase of updates: what it works out from the inputs, and where it leaves it."""
+
+    gradients: torch.cuda.CUDAGraph
+    step: torch.cuda.CUDAGraph
+    inputs: TensorDictBase
+    found: list[Tensor | None]
+    metrics: dict[str, Tensor]
+
+
+class CudaGraph(Eager):
+    """Records the update of `Eager` and repeats it, without the time that Python takes for each operation.
+
+    Two graphs, of the gradients and of the step, stand round the exchange of gradients between processes. There
+    is a pair for each phase of the agent's updates, each shape of batches, and each setting of the optimizer,
+    whose numbers a graph holds. The losses must be capture-safe: no number of the device may decide what is done.
+    """
+
+    name: ClassVar[str] = "cuda_graph"
+
+    def __init__(
+        self,
+        module: Any,
+        optimizer: Optimizer,
+        average_gradients: Callable[[], None] | None = None,
+        take_step: Callable[[Callable[[], Any]], Any] = lambda step: step(),
+    ) -> None:
+        super().__init__(module, optimizer, average_gradients, take_step)
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._warmups: Counter[Hashable] = Counter()
+
+    @classmethod
+    def unsupported(cls, module: Any, device: torch.device) -> str | None:
+        """Return why the engine cannot serve a module on a device, or None if it can."""
+        if device.type != "cuda":
+            return f"it is for CUDA, not for {device.type}"
+        if module.decomposition.draws == "episodes":
+            return "whole episodes differ in size from batch to batch"
+        return None
+
+    @classmethod
+    def make_optimizer(cls, groups: list[dict[str, Any]]) -> Adam:
+        """Make the optimizer, one whose step can be recorded."""
+        return Adam(groups, fused=True, capturable=True)
+
+    def update(self, batch: TensorDictBase, updates: int) -> dict[str, Tensor]:
+        """Make an update, as `Eager` does."""
+        key = self._key(batch, updates)
+        if key not in self._recordings:
+            if self._warmups[key] < WARMUP_UPDATES:
+                self._warmups[key] += 1
+                return self._warm_up(batch, updates)
+            self._recordings[key] = self._record(batch, updates)
+        recording = self._recordings[key]
+        recording.inputs.update_(batch)
+        recording.gradients.replay()
+        if self.average_gradients is not None:
+            for parameter, gradient in zip(self.module.parameters(), recording.found, strict=True):
+                parameter.grad = gradient
+            self.average_gradients()
+        self.take_step(recording.step.replay)
+        return recording.metrics
+
+    def _key(self, batch: TensorDictBase, updates: int) -> Hashable:
+        options = tuple(
+            tuple(sorted((name, str(value)) for name, value in group.items() if name != "params"))
+            for group in self.optimizer.param_groups
+        )
+        shapes = tuple(sorted((str(key), value.shape) for key, value in batch.items(True, True)))
+        return self.module.agent.phase(updates), options, shapes
+
+    def _warm_up(self, batch: TensorDictBase, updates: int) -> dict[str, Tensor]:
+        """Make an update that counts, on a stream of its own, as recordings ask for."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            metrics = super().update(batch, updates)
+        torch.cuda.current_stream().wait_stream(stream)
+        return metrics
+
+    def _record(self, batch: TensorDictBase, updates: int) -> _Recording:
+        """Record an update, without making it."""
+        inputs = batch.clone()
+        gradients, step = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad()
+        with torch.cuda.graph(gradients):
+            metrics = self.gradients(inputs, updates)
+        found = [parameter.grad for parameter in self.module.parameters()]
+        with torch.cuda.graph(step):
+            self.clip()
+            self.step()
+            self.module.after_update(updates + 1)
+        return _Recording(gradients, step, inputs, found, metrics)

@@ -1,0 +1,37 @@
+"""The losses of an update, by name, and what else there is to log of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars to minimise together.
+
+    One backward pass goes through their sum, so each must reach the parameters of the optimizer's group of
+    its own name only.
+
+    Attributes:
+        losses: scalars by the name of the parameter group that they train; logged as ``loss/<name>``.
+        metrics: further scalars, logged by their full name.
+    """
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    def __or__(self, other: Losses) -> Losses:
+        """Put the losses of two parts together."""
+        return Losses({**self.losses, **other.losses}, {**self.metrics, **other.metrics})
+
+    def total(self) -> Tensor:
+        """Return the sum of all losses."""
+        return torch.stack(list(self.losses.values())).sum()
+
+    def logged(self) -> dict[str, Tensor]:
+        """Return everything to log, without gradient."""
+        found = {f"loss/{name}": loss for name, loss in self.losses.items()} | self.metrics
+        return {name: value.detach() for name, value in found.items()}

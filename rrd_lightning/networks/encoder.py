@@ -1,0 +1,111 @@
+"""From observations to the features that actor and critics see."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from gymnasium import Space
+from torch import Tensor, nn
+
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.networks.convolutions import Convolutions, random_shift
+from rrd_lightning.networks.factory import NetworkConfig, evaluate, make_module
+from rrd_lightning.networks.observations import Observation, ObservationParts, batch_shape
+from rrd_lightning.spaces import zeros
+
+IMAGE_FEATURES = 64
+
+
+class ObservationEncoder(nn.Module, ABC):
+    """Maps observations to features.
+
+    Attributes:
+        features: how many there are.
+    """
+
+    features: int
+
+    @abstractmethod
+    def forward(self, observation: Observation, *, augment: bool = False) -> Tensor:
+        """Map observations ``[...]`` to features ``[..., features]``.
+
+        Args:
+            observation: of any batch dimensions.
+            augment: in training: vary the images at random.
+        """
+
+
+class Encoder(ObservationEncoder):
+    """Passes vectors on, and puts images through the convolutions of DQN, LayerNorm and tanh.
+
+    Args:
+        observation_space: of a single environment.
+        reader: who uses it, for errors.
+        random_shift: shift each image by up to so many pixels in training.
+
+    Raises:
+        ParameterError: if it cannot serve the space.
+    """
+
+    def __init__(self, observation_space: Space[Any], reader: object, random_shift: int = 0) -> None:
+        super().__init__()
+        self._parts = parts = ObservationParts(observation_space, reader)
+        self.random_shift = random_shift
+        self.features = parts.vector_size
+        if parts.channels:
+            self.features += IMAGE_FEATURES
+            self.images = nn.Sequential(
+                Convolutions(parts.channels, parts.image_size, IMAGE_FEATURES),
+                nn.LayerNorm(IMAGE_FEATURES),
+                nn.Tanh(),
+            )
+
+    def forward(self, observation: Observation, *, augment: bool = False) -> Tensor:
+        """Map observations ``[...]`` to features ``[..., features]``; `augment` shifts images at random."""
+        vector = self._parts.vector(observation)
+        if not self._parts.channels:
+            return vector
+        images = self._parts.images(observation)
+        if augment:
+            images = random_shift(images, self.random_shift)
+        return torch.cat([self.images(images), vector], -1)
+
+
+class CustomEncoder(ObservationEncoder):
+    """A user's module, whose constructor takes the observation space before its own arguments.
+
+    Args:
+        config: of a module that maps observations ``[batch, ...]`` to features ``[batch, features]``.
+        observation_space: of a single environment.
+
+    Raises:
+        ParameterError: if the configuration names no module, or one that does not map so.
+    """
+
+    def __init__(self, config: NetworkConfig, observation_space: Space[Any]) -> None:
+        super().__init__()
+        self._space = observation_space
+        self.network = make_module(config, "encoder", observation_space)
+        found = evaluate(self.network, zeros(observation_space, 2), "encoder", config)
+        shape = tuple(getattr(found, "shape", ()))
+        if len(shape) != 2 or shape[0] != 2:
+            raise ParameterError(
+                "encoder", config, f"must map two observations to [2, features], and maps them to {list(shape)}"
+            )
+        self.features = shape[1]
+
+    def forward(self, observation: Observation, *, augment: bool = False) -> Tensor:
+        """Map observations ``[...]`` to features ``[..., features]``; it varies images itself, or nobody does."""
+        batch = batch_shape(observation, self._space)
+        features: Tensor = self.network(_flattened(observation, len(batch)))
+        return features.reshape(*batch, -1)
+
+
+def _flattened(observation: Any, dimensions: int) -> Any:
+    if dimensions == 1:
+        return observation
+    if isinstance(observation, dict):
+        return {key: _flattened(part, dimensions) for key, part in observation.items()}
+    return observation.flatten(0, dimensions - 1) if dimensions else observation[None]

@@ -1,0 +1,112 @@
+"""Observations with zero mean and unit variance, by what was collected so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from rrd_lightning.networks.observations import is_vector
+
+CLIP = 5.0  # standard deviations
+SOLE = "observation"  # the name of a vector that is the whole observation
+SMALLEST_STD = 1e-2  # of the original code: what hardly varies is not blown up
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance of vectors, to which batches are added (Chan et al., 1979).
+
+    Args:
+        size: of the vectors.
+
+    Attributes:
+        count: vectors so far, ``[]``.
+        mean: ``[size]``.
+        variance: ``[size]``; one before there is anything.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Normalise ``[..., size]``, clipped at 5 standard deviations."""
+        std = self.variance.sqrt().clamp_min(SMALLEST_STD)
+        return ((vector - self.mean) / std).clamp(-CLIP, CLIP)
+
+    @torch.no_grad()
+    def add(self, count: float, total: Tensor, squares: Tensor) -> None:
+        """Add a batch of vectors.
+
+        Args:
+            count: how many.
+            total: the sum of their distances from the present mean, ``[size]``, in double precision.
+            squares: the sum of the squares of these, ``[size]``.
+        """
+        seen = float(self.count)
+        everything = seen + count
+        shift = total / everything
+        second_moment = (self.variance.cpu().double() * seen + squares) / everything
+        self.mean.copy_(self.mean.cpu().double() + shift)
+        self.variance.copy_((second_moment - shift.square()).clamp_min(0))
+        self.count += int(count)
+
+
+class ObservationNormalizer(nn.Module):
+    """Normalises the vectors of observations and leaves everything else as it is.
+
+    Args:
+        observation_space: of a single environment.
+
+    Attributes:
+        moments: of each vector, by its name; a sole vector has the name ``observation``.
+    """
+
+    def __init__(self, observation_space: Space[Any]) -> None:
+        super().__init__()
+        self._nested = isinstance(observation_space, spaces.Dict)
+        parts: Any = {SOLE: observation_space}
+        if isinstance(observation_space, spaces.Dict):
+            parts = observation_space.spaces
+        self.moments = nn.ModuleDict(
+            {key: RunningMoments(part.shape[0]) for key, part in parts.items() if is_vector(part)}
+        )
+
+    def forward(self, observation: Any) -> Any:
+        """Normalise observations ``[...]``."""
+        if not self._nested:
+            return self.moments[SOLE](observation) if self.moments else observation
+        normalized = observation.copy()
+        for key, moments in self._moments():
+            normalized[key] = moments(observation[key])
+        return normalized
+
+    def sums(self, observations: list[Any]) -> list[float]:
+        """Return what `add` needs of observations ``[T, ...]``, as numbers that processes can add up."""
+        numbers = [float(sum(map(len, observations)))]
+        for key, moments in self._moments():
+            mean = moments.mean.cpu().double()
+            distances = [(each[key] if self._nested else each).double() - mean for each in observations]
+            vectors = torch.cat([torch.zeros(0, len(mean), dtype=torch.float64), *distances])
+            numbers += vectors.sum(0).tolist() + vectors.square().sum(0).tolist()
+        return numbers
+
+    def add(self, sums: list[float]) -> None:
+        """Take account of observations, from the `sums` of all processes added up."""
+        count, *numbers = sums
+        rest = torch.tensor(numbers, dtype=torch.float64)
+        for _, moments in self._moments() if count else ():
+            size = len(moments.mean)
+            moments.add(count, rest[:size], rest[size : 2 * size])
+            rest = rest[2 * size :]
+
+    def _moments(self) -> list[tuple[str, RunningMoments]]:
+        return list(self.moments.items())  # type: ignore[arg-type]

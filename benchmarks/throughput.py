@@ -80,7 +80,7 @@ def peer(updates: int, package: str) -> tuple[float, float]:
     import gymnasium
     from stable_baselines3.common.callbacks import BaseCallback
 
-    SAC = import_module(package).SAC  # noqa: N806
+    SAC = import_module(package).SAC
 
     class Clock(BaseCallback):
         start = 0.0

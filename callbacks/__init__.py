@@ -1,4 +1,4 @@
-"""Callbacks: what happens around the updates. Imported as ``rrd_lightning.callbacks``."""
+"""Callbacks: collection, evaluation, checkpoints and logging, imported as ``rrd_lightning.callbacks``."""
 
 from rrd_lightning.callbacks.checkpoint import Checkpoint
 from rrd_lightning.callbacks.collect import Collect

@@ -23,23 +23,24 @@ from rrd_lightning.seeding import derive_seed
 class Collect(Callback):
     """Collects episodes before each iteration of `train_batches` updates.
 
-    Until episodes with `warmup_steps` transitions are finished, actions are uniformly random and no
-    update is made. The run ends after the updates of the iteration in which `total_env_steps` are
-    reached. Steps are those of the whole job: with several processes each makes its share of them, in
-    environments of its own.
+    During the warm-up, until the finished episodes have `warmup_steps` transitions, actions are
+    uniformly random and no update is made. The run ends after the updates of the iteration in which
+    `total_env_steps` are reached. Steps are counted over the whole job: with several processes each
+    makes its share of them, in its own environments.
 
-    Before each iteration's steps, the warm-up's too, it calls ``on_collection(trainer, pl_module)`` of
-    the callbacks that have it: all processes have then made the same number of steps and updates.
+    Before each iteration's steps, also in the warm-up, it calls ``on_collection(trainer, pl_module)`` of
+    every callback that has this method. All processes have then made the same number of steps and
+    updates.
 
     Args:
-        env: which environment.
-        num_envs: environments that each process steps together.
-        vectorization: ``"sync"`` steps them one after another, ``"async"`` in a process each. A process
-            that fails is replaced, and its episode dropped.
+        env: the environment to collect in.
+        num_envs: number of environments that each process steps together.
+        vectorization: ``"sync"`` steps them one after another, ``"async"`` each in a worker process. A
+            worker that fails is replaced, and its episode dropped.
         env_steps_per_iteration: steps per iteration, over all environments.
         warmup_steps: transitions of finished episodes before the first update.
-        total_env_steps: the run's budget, over all environments, with the warm-up.
-        worker_timeout: seconds that a process's step or reset may take before it counts as failed.
+        total_env_steps: the run's budget, over all environments, including the warm-up.
+        worker_timeout: seconds that a step or reset of a worker may take before it counts as failed.
 
     Raises:
         ParameterError: if a number is not positive, or the numbers do not fit each other.
@@ -80,25 +81,23 @@ class Collect(Callback):
         self._episodes = 0
         self._dropped = 0
         self._latest: dict[str, float] = {}
-        # Of the episodes that finished, and of the time spent, since the last row of metrics.
+        # Sums over finished episodes, and time spent collecting, since metrics were last logged.
         self._finished = dict.fromkeys(("episodes", "return", "length"), 0.0)
         self._spent = dict.fromkeys(("steps", "seconds"), 0.0)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Check, before any work, that warm-up, batch, capacity and episodes fit each other."""
+        """Check, before any work, that the numbers are consistent with each other."""
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
             name = type(trainer.strategy).__name__
-            raise ParameterError(
-                "trainer.strategy", name, "several processes are trained together by ddp alone"
-            )
+            raise ParameterError("trainer.strategy", name, "does not support several processes: use ddp")
         if stage == "fit":
             self.check(trainer.datamodule, trainer.world_size)
 
     def check(self, data: ReplayDataModule, processes: int = 1) -> None:
-        """Make sure that warm-up, batch, capacity and the length of episodes fit each other.
+        """Check that warm-up, batch size, capacity and episode length are consistent.
 
         Raises:
-            ParameterError: if they do not.
+            ParameterError: if they are not.
         """
         each = "" if processes == 1 else f" divided by {processes} processes"
         if self.env_steps_per_iteration % (self.num_envs * processes):
@@ -113,7 +112,7 @@ class Collect(Callback):
                 "data.batch_size",
                 data.batch_size,
                 f"must be at most collect.warmup_steps={self.warmup_steps}{each}, "
-                "what the first batch is drawn from",
+                "from which the first batch is drawn",
             )
         if data.capacity < self.warmup_steps:
             raise ParameterError(
@@ -130,27 +129,30 @@ class Collect(Callback):
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Start the environments, and stand by for the data's call for more."""
+        """Start the environments, restore them if the run is resumed, and collect whenever data is needed."""
         envs = self.env.make_vector(self.num_envs, self.vectorization, self.worker_timeout)
         self._rollout = rollout = Rollout(envs)
         rollout.dropped = self._dropped
         moment = trainer.global_rank, pl_module.env_steps
         rollout.envs.action_space.seed(derive_seed("warm-up", *moment))
         if self._to_restore and len(self._to_restore["partial"]) != self.num_envs:
-            rank_zero_warn(f"num_envs={self.num_envs} is not the checkpoint's: every environment begins anew")
+            rank_zero_warn(
+                f"num_envs={self.num_envs} differs from the checkpoint's {len(self._to_restore['partial'])}: "
+                "all environments start new episodes"
+            )
             self._to_restore = None
         if self._to_restore is None:
             rollout.reset(derive_seed("collect", *moment))
         elif diverged := rollout.load_state_dict(self._to_restore):
             rank_zero_warn(
-                f"environments {diverged} do not repeat their episode from their generator and their "
-                "actions: they begin a new one"
+                f"environments {diverged} could not be fast-forwarded to the checkpoint's state (they are not "
+                "deterministic given seed and actions): they start new episodes"
             )
         self._to_restore = None
         trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Let a run that had come to its end be at its end when it is resumed."""
+        """End at once if a run is resumed whose budget was already spent."""
         if not trainer.datamodule.batches_left and pl_module.env_steps >= self.total_env_steps:
             trainer.should_stop = True
 
@@ -176,7 +178,7 @@ class Collect(Callback):
         return False
 
     def _collect(self, rollout: Rollout, trainer: Any, module: Any, *, random: bool = False) -> None:
-        """Make this process's share of an iteration's steps."""
+        """Take this process's share of an iteration's steps."""
         start = time.perf_counter()
         finished: list[TensorDict] = []
         for _ in range(self.env_steps_per_iteration // (self.num_envs * trainer.world_size)):
@@ -201,21 +203,21 @@ class Collect(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the episodes collected since the last time, and end the run with its budget."""
+        """Log the episodes collected since the last log, and end the run once its budget is spent."""
         if not trainer.datamodule.batches_left and pl_module.env_steps >= self.total_env_steps:
             trainer.should_stop = True
         if pl_module.logs_now():
             pl_module.log_dict({**self._statistics(trainer), "step": pl_module.clock()})
 
     def _statistics(self, trainer: Any) -> dict[str, float]:
-        """Return the metrics of all processes together, and begin to count anew."""
+        """Return the metrics over all processes, and reset the sums."""
         replay = trainer.datamodule.replay
         counts = [self._episodes, self._dropped, len(replay), len(replay.episodes), self._spent["seconds"]]
         success = replay.episodes["success"]
         counts += [int((success == 1).sum()), int((success >= 0).sum())]
         counts = summed(trainer, [*counts, *self._finished.values()])
         episodes, dropped, transitions, stored, seconds, successes, known, finished, returns, lengths = counts
-        # Where nothing is new the figure of before stays, as Lightning would have it within an epoch.
+        # A metric without new data keeps its value, as Lightning's do within an epoch.
         statistics = self._latest
         statistics["collect/episodes"] = episodes
         statistics["collect/dropped_episodes"] = dropped
@@ -233,19 +235,19 @@ class Collect(Callback):
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which environment it is."""
+        """Return the id of the environment."""
         return {"env": self.env.id}
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another environment.
 
         Raises:
-            ParameterError: naming the file and both environments, if it is of another one.
+            ParameterError: naming the file and both environments.
         """
-        # Without this callback, a checkpoint does not know.
+        # A checkpoint that was written without this callback does not know the environment.
         trained_on = checkpoint["callbacks"].get(self.state_key, {}).get("env", self.env.id)
         if trained_on != self.env.id:
-            raise ParameterError("env.id", self.env.id, f"{trainer.ckpt_path} is of {trained_on}")
+            raise ParameterError("env.id", self.env.id, f"{trainer.ckpt_path} was trained on {trained_on}")
 
     def process_state_dict(self) -> dict[str, Any]:
         """Return this process's environments in mid-episode, and the statistics not logged yet."""

@@ -1,4 +1,4 @@
-"""Evaluation: deterministic episodes on fixed seeds, which the reward model is judged by as well."""
+"""Evaluation: episodes of the deterministic policy on fixed seeds, also used to judge the reward model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NEVER = 2**62
 class Evaluate(Judge):
     """Plays episodes without exploration, during fit and under ``rrd validate`` and ``rrd test``.
 
-    Several processes share the episodes out among themselves.
+    Several processes divide the episodes among themselves.
 
     Args:
-        env: which environment.
-        episodes: how many, played on seeds 0, 1, … counted from `seed`.
+        env: the environment to evaluate in.
+        episodes: number of episodes, played with the seeds `seed`, `seed` + 1, ….
         every_n_env_steps: environment steps between evaluations during fit; the end of a run is
             evaluated as well.
-        seed: of the first episode.
+        seed: seed of the first episode.
 
     Raises:
         ParameterError: if a number is not positive, or the seed is negative.
@@ -45,7 +45,7 @@ class Evaluate(Judge):
         self._evaluations_done = 0
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Make this callback's episodes the ones that Lightning validates and tests with."""
+        """Provide the episodes that Lightning validates and tests with."""
         if trainer.datamodule is None:
             raise ParameterError("datamodule", None, "Evaluate needs a ReplayDataModule")
         if stage == "fit":
@@ -53,24 +53,24 @@ class Evaluate(Judge):
         trainer.datamodule.evaluation_episodes = EvaluationEpisodes(self, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Take the episodes away again."""
+        """Remove the episodes from the DataModule."""
         trainer.datamodule.evaluation_episodes = NoEpisodes()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Keep Lightning from validating on a schedule of its own."""
+        """Disable Lightning's own validation schedule."""
         trainer.val_check_batch = NEVER
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Let Lightning validate after this batch, if it ends an iteration and it is time."""
+        """Trigger validation after this batch if it ends an iteration and an evaluation is due."""
         due = pl_module.env_steps // self.every_n_env_steps > self._evaluations_done
         time_to = (due and not trainer.datamodule.batches_left) or _ends(trainer)
-        # Lightning validates after each batch whose count is a multiple of this.
+        # Lightning validates after every batch whose index is a multiple of val_check_batch.
         trainer.val_check_batch = 1 if time_to and trainer.enable_validation else NEVER
 
     def of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
-        """Return the figures of the episodes that count, in the order of their seeds."""
+        """Return the figures of the first `episodes` episodes, ordered by seed."""
         return super().of_all_processes(trainer)[: self.episodes]
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -78,19 +78,19 @@ class Evaluate(Judge):
         self._evaluations_done = pl_module.env_steps // self.every_n_env_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the schedule's position."""
+        """Return the position in the schedule."""
         return {"evaluations_done": self._evaluations_done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the schedule's position."""
+        """Restore the position in the schedule."""
         self._evaluations_done = state_dict["evaluations_done"]
 
 
 class EvaluationEpisodes:
-    """Plays one episode after another, as Lightning asks for them.
+    """Plays one episode after another, as Lightning iterates.
 
-    Each process plays the same number, so that none waits for ever for another's batch: where the
-    episodes cannot be shared out evenly, some are played that nobody counts.
+    Every process plays the same number of episodes, since Lightning synchronises the processes after
+    each; where they do not divide evenly, the surplus episodes are not counted.
     """
 
     def __init__(self, evaluate: Evaluate, module: Any) -> None:
@@ -103,7 +103,7 @@ class EvaluationEpisodes:
         return -(-self._evaluate.episodes // processes)
 
     def __iter__(self) -> Iterator[TensorDict]:
-        """Play the episodes on their seeds."""
+        """Play the episodes, each with its seed."""
         envs = self._evaluate.env.make_vector(1)
         rollout = Rollout(envs)
         try:
@@ -124,7 +124,7 @@ class EvaluationEpisodes:
 
 
 def _ends(trainer: Any) -> bool:
-    """Whether the batch that has just ended is the last that Lightning's own limits leave."""
+    """Whether `max_epochs` or `max_steps` of the trainer end the run after this batch."""
     last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
     last_step = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
     return last_step or (last_epoch and trainer.is_last_batch)

@@ -1,4 +1,4 @@
-"""The reward model's judge: figures of its predictions for the episodes of a validation."""
+"""Evaluation of the reward model on the episodes of a validation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rrd_lightning.judging import FIGURES, judge, summarize
 
 
 class Judge(Callback):
-    """Logs how well the reward model explains the episodes that Lightning validates and tests with."""
+    """Logs how well the reward model explains the validation and test episodes."""
 
     def __init__(self) -> None:
         self._judged: list[dict[str, float]] = []
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Forget the episodes of the evaluation before."""
+        """Discard the figures of the previous evaluation."""
         self._judged = []
 
     def on_validation_batch_end(
@@ -30,20 +30,20 @@ class Judge(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judge the reward model's prediction for one episode."""
+        """Compare the reward model's prediction for one episode with the truth."""
         self._judged.append(judge(batch, outputs))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Log the figures of the whole evaluation."""
+        """Log the figures over all episodes."""
         if not (judged := self.of_all_processes(trainer)):
             return
         summary = summarize(judged)
         metrics = {f"evaluate/{name}": value for name, value in summary.items()}
-        # Alike in all processes: averaging them changes nothing and keeps Lightning from a warning.
+        # Equal in all processes, so averaging changes nothing; without it, Lightning would warn.
         pl_module.log_dict({**metrics, "step": pl_module.clock()}, sync_dist=True)
 
     def of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
-        """Return the figures of all episodes, the first of each process before the second of each."""
+        """Return the figures of all episodes, the first of every process before the second of every process."""
         missing = float("nan")
         rows = [[figures.get(name, missing) for name in FIGURES] for figures in self._judged]
         table = interleaved(trainer, torch.tensor(rows, dtype=torch.float64).reshape(-1, len(FIGURES)))

@@ -1,4 +1,4 @@
-"""Pictures of a run: the learning curve, and what the reward model says of an episode."""
+"""Plots of a run: the learning curve, and the predicted reward of an episode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rrd_lightning import keys
 
 
 class Plots(Callback):
-    """Draws a picture at each evaluation, into ``plots/`` of the run and to loggers that take it.
+    """Plots each evaluation into ``plots/`` of the run, and to TensorBoard and Weights & Biases.
 
-    Left, the return of the evaluation episodes against environment steps, with their range; right,
-    the predicted and the true reward of each step of the last evaluation's first episode.
+    Left: mean and range of the evaluation returns against environment steps. Right: predicted and true
+    reward of each step of the first episode.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Plots(Callback):
         self._path: Path | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin a new curve, in the run's folder, which all processes must ask for together."""
+        """Start a new curve in the run's folder; a collective call, so every process makes it."""
         self._curve = []
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
 
@@ -47,7 +47,7 @@ class Plots(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Draw."""
+        """Draw the figure."""
         if trainer.sanity_checking or self._episode is None:
             return
         steps = pl_module.env_steps
@@ -67,7 +67,7 @@ class Plots(Callback):
     on_test_end = on_validation_end
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        """Say where the last picture is."""
+        """Tell where the latest figure is."""
         if self._path is not None:
             rank_zero_info(f"Picture of the run: {self._path}")
 
@@ -81,12 +81,12 @@ class Plots(Callback):
 
 
 def draw(curve: list[list[float]], predicted: Tensor, true: Tensor) -> Figure:
-    """Draw the picture.
+    """Draw learning curve and rewards.
 
     Args:
-        curve: rows of environment steps, and mean, smallest and largest return of an evaluation.
-        predicted: ``[T]``, the rewards that the model gave to the steps of an episode.
-        true: ``[T]``, those that the environment gave.
+        curve: ``[evaluation, 4]``: environment steps, and mean, smallest and largest return.
+        predicted: ``[T]``, the reward model's rewards of an episode's steps.
+        true: ``[T]``, the environment's rewards.
     """
     figure = Figure(figsize=(11, 4), layout="constrained")
     returns, rewards = figure.subplots(1, 2)

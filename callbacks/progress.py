@@ -16,10 +16,8 @@ SECONDS_BETWEEN_DRAWS = 0.5
 class EnvStepProgressBar(ProgressBar):
     """Shows environment steps, the latest evaluated return and the updates per second.
 
-    Where there is no environment it counts updates.
-
-    Lightning's bars are drawn per batch and count batches. This one is looked at once per
-    iteration and drawn at most twice a second.
+    In a run without an environment it counts updates. Unlike Lightning's bars, which are updated after
+    every batch, it is updated once per iteration and drawn at most twice a second.
     """
 
     def __init__(self) -> None:
@@ -28,7 +26,7 @@ class EnvStepProgressBar(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Stay silent, as on every process but the first."""
+        """Hide the bar, as on every process but the first."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -52,7 +50,7 @@ class EnvStepProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar if environment steps were made since it was drawn."""
+        """Advance the bar at the end of an iteration."""
         bar = self._bar
         if bar is None or pl_module.progress == bar.n or trainer.datamodule.batches_left:
             return
@@ -64,7 +62,7 @@ class EnvStepProgressBar(ProgressBar):
         bar.update(pl_module.progress - bar.n)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Close the bar, before others say how the run ended."""
+        """Close the bar, before other callbacks print messages."""
         self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

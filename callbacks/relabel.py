@@ -1,4 +1,4 @@
-"""Predicted rewards for a data set, as a table in a file of its own."""
+"""Relabelling of demonstrations with predicted rewards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rrd_lightning.errors import ParameterError
 
 
 class Relabel(Callback):
-    """Writes the reward of every step that ``rrd predict`` gives to demonstrations, as Parquet.
+    """Writes the predicted reward of every step of the demonstrations to a Parquet file.
 
-    The columns are ``source`` (file or data set), ``episode``, ``step`` (the row of the action in the
-    source), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The
-    sources are only read. Each episode goes into ``<output>.parts/`` as soon as it is done, so a run
-    that was stopped goes on where it was; at the end the parts become one file.
+    This is what ``rrd predict`` does. The columns are ``source`` (file or data set), ``episode``,
+    ``step`` (the row of the action in the source), ``predicted_reward`` and ``model_version`` (a hash of
+    the reward model's parameters). The sources are only read. Each finished episode is written to
+    ``<output>.parts/``, from which an interrupted run continues; at the end the parts are merged.
 
     Args:
-        output: the Parquet file.
+        output: path of the Parquet file.
     """
 
     def __init__(self, output: str = "rewards.parquet") -> None:
@@ -33,11 +33,11 @@ class Relabel(Callback):
         self._version = ""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Make sure that a file can be written, before any work."""
+        """Check, before any work, that the file can be written."""
         if stage != "predict":
             return
         try:
-            import pyarrow  # noqa: F401 - asked for here, where it costs nothing to stop
+            import pyarrow  # noqa: F401 - fails here rather than after the predictions
         except ModuleNotFoundError as error:
             install = "pip install 'rrd-lightning[demonstrations]'"
             raise ParameterError("relabel.output", str(self.output), f"needs pyarrow: {install}") from error
@@ -46,7 +46,7 @@ class Relabel(Callback):
         require_writable("relabel.output", self._parts)
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        """Leave out what an earlier run of this model has done."""
+        """Skip the episodes that an interrupted run of this model has finished."""
         self._version = model_version(pl_module.decomposition)
         trainer.datamodule.episodes_to_relabel.is_done = lambda *name: self._part(*name).exists()
 
@@ -59,7 +59,7 @@ class Relabel(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write an episode's part."""
+        """Write one episode's rewards."""
         import pyarrow
         from pyarrow import parquet
 
@@ -80,17 +80,15 @@ class Relabel(Callback):
         staged.replace(part)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Put the parts together."""
+        """Merge the parts."""
         trainer.strategy.barrier("relabel")
         if not trainer.is_global_zero:
             return
         from pyarrow import parquet
 
-        entries = trainer.datamodule.demonstrations.entries(
-            (pl_module.observation_space, pl_module.action_space)
-        )
+        entries = trainer.datamodule.demonstrations.entries(pl_module.model_spaces)
         parts = [self._part(entry.source.name, entry.episode) for entry in entries]
-        present = [part for part in parts if part.exists()]  # bad ones that are skipped have none
+        present = [part for part in parts if part.exists()]  # skipped episodes have none
         staged = self.output.with_name(self.output.name + ".part")
         with parquet.ParquetWriter(staged, parquet.read_schema(present[0])) as writer:
             for part in present:
@@ -105,7 +103,7 @@ class Relabel(Callback):
 
 
 def model_version(model: nn.Module) -> str:
-    """A short name that follows from the parameters."""
+    """Return a hash of the parameters."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

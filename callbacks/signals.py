@@ -1,4 +1,4 @@
-"""Signals that wait until the run can be saved."""
+"""Signals, deferred until the run can be saved."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 class DeferredSignals:
-    """Takes note of SIGINT, SIGTERM and the scheduler's requeue signal, and acts on them later.
+    """Records SIGINT, SIGTERM and the scheduler's requeue signal, and handles them later.
 
-    Lightning acts at once: in the middle of an update, where nothing can be saved, and, with several
-    processes, where the others are in the middle of something else. A second SIGINT ends the run at
-    once.
+    Lightning handles them immediately: in the middle of an update, when nothing can be saved, and while
+    other processes are at another point of the run. A second SIGINT ends the run immediately.
 
     Attributes:
-        received: the number of the latest signal, 0 for none.
+        received: number of the latest signal, 0 for none.
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class DeferredSignals:
         self._handlers: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Stand in for the handlers of Lightning; in the main thread, which alone may do that."""
+        """Replace Lightning's handlers; only the main thread may do that, in others nothing happens."""
         self.received = 0
         if threading.current_thread() is not threading.main_thread():
             return
@@ -37,18 +36,18 @@ class DeferredSignals:
                 signal.signal(number, self._receive)
 
     def restore(self) -> None:
-        """Give the signals back."""
+        """Restore the original handlers."""
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._receive:  # Lightning may have been first
+            if signal.getsignal(number) == self._receive:  # unless Lightning has restored it already
                 signal.signal(number, handler)
         self._handlers = {}
 
     def act(self, number: int, *, quiet: bool) -> None:
-        """Do what a signal asks for, now that the run is saved.
+        """Handle a signal, now that the run is saved.
 
         Args:
-            number: of the signal.
-            quiet: exit with status 0 all the same, where another process tells of the signal.
+            number: the signal's number.
+            quiet: exit with status 0, since another process reports the signal.
 
         Raises:
             SystemExit: with 128 + `number`, for SIGINT and SIGTERM.
@@ -63,5 +62,5 @@ class DeferredSignals:
             raise KeyboardInterrupt
         self.received = number
         name = signal.Signals(number).name
-        hint = " A second Ctrl-C stops at once." if number == signal.SIGINT else ""
-        rank_zero_info(f"\n{name}: the run ends when the update is finished and saved.{hint}")
+        hint = " Press Ctrl-C again to stop now, without saving." if number == signal.SIGINT else ""
+        rank_zero_info(f"\n{name} received: the run ends after finishing and saving this update.{hint}")

@@ -1,4 +1,4 @@
-"""Videos of evaluation episodes, and pictures of what the reward model says of them."""
+"""Videos of evaluation episodes, and plots of their predicted rewards."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes
 
 
 class Videos(Callback):
-    """Shows episodes of each validation, a success and a failure first if there are both.
+    """Shows episodes of each validation, among them a success and a failure if there are both.
 
-    ``videos/`` of the run gets an MP4 per episode with images: the frames, and beside them the
-    cumulative predicted reward. ``plots/`` gets one picture: predicted reward and cumulative sum over
-    each of the episodes, with frames under the axis. Both go to TensorBoard and Weights & Biases too.
-    Where an environment is played whose observations have no images and whose success is not known,
-    `Plots` shows all there is.
+    ``videos/`` of the run contains an MP4 of each shown episode with images: the frames, next to the
+    cumulative predicted reward. ``plots/`` contains one figure: predicted reward and its cumulative sum
+    for each episode, with frames below the axis. Both are also logged to TensorBoard and Weights &
+    Biases. Episodes of an environment without images and without known success are left to `Plots`.
 
     Args:
-        episodes: how many to show.
-        frames_per_second: of the videos.
+        episodes: number of episodes to show.
+        frames_per_second: frame rate of the videos.
 
     Raises:
         ParameterError: if a number is not positive.
@@ -43,11 +42,11 @@ class Videos(Callback):
         self._folder = Path()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Find the run's folder, which all processes must ask for together."""
+        """Find the run's folder; a collective call, so every process makes it."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Forget the episodes of the validation before."""
+        """Discard the episodes of the previous validation."""
         self._shown = []
 
     def on_validation_batch_end(
@@ -59,7 +58,7 @@ class Videos(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the episode, if it is one to show."""
+        """Keep the episode if it is to be shown."""
         if not trainer.is_global_zero:
             return
         episode = JudgedEpisode.of(batch, outputs)
@@ -72,7 +71,7 @@ class Videos(Callback):
             self._shown[-1] = episode
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Draw, and write the videos."""
+        """Write figure and videos."""
         if trainer.sanity_checking or not self._shown:
             return
         clock = pl_module.progress
@@ -96,7 +95,7 @@ class Videos(Callback):
 
     def _write_video(self, trainer: Any, frames: np.ndarray[Any, Any], name: str, clock: int) -> None:
         if find_spec("imageio_ffmpeg") is None:
-            rank_zero_warn("no video is written: pip install 'rrd-lightning[video]'")
+            rank_zero_warn("videos are skipped, since ffmpeg is missing: pip install 'rrd-lightning[video]'")
             return
         path = self._folder / "videos" / f"{name}-{clock:09d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +108,7 @@ class Videos(Callback):
 
 
 def _add_animation(writer: Any, name: str, frames: np.ndarray[Any, Any], clock: int, rate: int) -> None:
-    """Give TensorBoard an animated picture; its own way to do so needs one more package."""
+    """Log an animated GIF to TensorBoard; its `add_video` needs the package moviepy."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     images = [Image.fromarray(frame) for frame in frames]

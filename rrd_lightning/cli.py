@@ -6,7 +6,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
 
-from rrd_lightning.agents import Agent
+from rrd_lightning.arguments import DEFAULT_ROOT, expand
 from rrd_lightning.callbacks import (
     Checkpoint,
     Collect,
@@ -31,41 +29,38 @@ from rrd_lightning.callbacks import (
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
-from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
 from rrd_lightning.module import RRDModule
-from rrd_lightning.networks import find_class
 
-CKPT_PATH, ROOT = "--ckpt_path", "--trainer.default_root_dir"
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
     "devices": 1,
     "num_sanity_val_steps": 0,
-    "default_root_dir": "runs",
+    "default_root_dir": DEFAULT_ROOT,
     "enable_model_summary": False,
 }
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the configuration beside the logs and, but for the trainer's part, into checkpoints."""
+    """Writes the configuration next to the logs and, without the trainer's section, into checkpoints."""
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the configuration, from which `rrd test` builds the run again."""
+        """Add the configuration, from which `rrd test` rebuilds the run."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         checkpoint["config"] = {section: config[section] for section in SECTIONS}
 
 
 class OptionalEnvironment(Environment):
-    """The section ``env``; without an id it is false, and nobody acts in it.
+    """The section ``env``; without an id it is false, and the run has no environment.
 
     Args:
-        id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module that
-            registers it first; none to learn from demonstrations alone.
+        id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that registers
+            it first. None to learn from demonstrations alone.
         options: as for `Environment`.
     """
 
@@ -79,26 +74,28 @@ class OptionalEnvironment(Environment):
 
 
 class ModelSpaces:
-    """The spaces that the model serves: the environment's, or the demonstrations' where there is none.
+    """The spaces of the model: the environment's, or the demonstrations' in a run without one.
 
     Args:
         env: the environment; false if there is none.
-        data: the replay's DataModule, which may have demonstrations.
+        data: the DataModule, which may have demonstrations.
 
     Raises:
-        ParameterError: if there is neither.
+        ParameterError: if there are neither an environment nor demonstrations.
     """
 
     def __init__(self, env: OptionalEnvironment, data: ReplayDataModule) -> None:
         source = env or data.demonstrations
         if source is None:
-            raise ParameterError("env.id", None, "is missing: name an environment, or give data.demonstrations")
+            raise ParameterError(
+                "env.id", None, "is missing: give the id of an environment, or data.demonstrations"
+            )
         self.observation_space = source.observation_space
         self.action_space = source.action_space
 
 
 class RRDCLI(LightningCLI):
-    """LightningCLI with sections of their own for the environment, collection and evaluation."""
+    """LightningCLI with sections for the environment, collection, evaluation and checkpoints."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -107,7 +104,7 @@ class RRDCLI(LightningCLI):
         return {name: commands[name] for name in ("fit", "validate", "test", "predict")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the sections, and tell the parts which environment they serve."""
+        """Add the sections, and link the environment to the parts that need it."""
         parser.add_class_arguments(OptionalEnvironment, "env")
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
@@ -118,32 +115,33 @@ class RRDCLI(LightningCLI):
         )
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
-        parser.add_class_arguments(ModelSpaces, "served")
-        parser.link_arguments("env", "served.env", apply_on="instantiate")
-        parser.link_arguments("data", "served.data", apply_on="instantiate")
+        parser.add_class_arguments(ModelSpaces, "spaces")
+        parser.link_arguments("env", "spaces.env", apply_on="instantiate")
+        parser.link_arguments("data", "spaces.data", apply_on="instantiate")
         for space in ("observation_space", "action_space"):
-            parser.link_arguments(f"served.{space}", f"model.{space}", apply_on="instantiate")
+            parser.link_arguments(f"spaces.{space}", f"model.{space}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, without LightningCLI's warning of arguments that are not the process's own."""
+        """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the configuration alone: `main` has put the checkpoint's under the user's.
+        """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
-            ParameterError: if the checkpoint is not there, also where a configuration names it.
+            ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
+                named it.
         """
         if path := self.config[self.config.subcommand].ckpt_path:
             read_checkpoint(path)
 
     def before_fit(self) -> None:
-        """Check what spans several sections, before loggers make folders."""
+        """Check what involves several sections, before loggers create folders."""
         if self._get(self.config_init, "env"):
             self._get(self.config_init, "collect").check(self.datamodule, self.trainer.world_size)
         elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
-                "trainer.max_steps", -1, "is the budget of a run without an environment: give one"
+                "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
@@ -156,8 +154,8 @@ class RRDCLI(LightningCLI):
             callbacks.append(Plots())
         else:
             callbacks.append(Judge())
-            for playing in ("collect", "evaluate"):
-                self._parser(self.subcommand).callback_keys.remove(playing)
+            for section in ("collect", "evaluate"):
+                self._parser(self.subcommand).callback_keys.remove(section)
         if config.enable_progress_bar is not False:
             callbacks.append(EnvStepProgressBar())
         if config.enable_checkpointing is False:
@@ -170,7 +168,7 @@ class RRDCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self, root: str) -> list[Logger]:
-        """A new folder ``root/env-id/version_N`` for CSV and TensorBoard, never one that is there."""
+        """Make loggers for a new folder ``root/env-id/version_N``."""
         env = self._get(self.config_init, "env")
         name = env.id.replace("/", "-") if env else "demonstrations"
         csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
@@ -187,12 +185,12 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        args: the arguments; those of the process by default.
+        args: the arguments; `sys.argv` by default.
     """
     logging.getLogger("torchrl").setLevel(logging.WARNING)
-    # Lightning 2.6 asks torch 2.13 in a way that torch will drop; a user can do nothing about it.
+    # Lightning 2.6 uses what torch 2.13 deprecates; a user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # The interval is counted in updates, over epochs; Lightning compares it with an epoch's training steps.
+    # The interval counts updates across epochs; Lightning compares it with an epoch's training steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*", category=UserWarning)
     args = list(sys.argv[1:] if args is None else args)
     try:
@@ -211,94 +209,3 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     except ParameterError as error:
         sys.exit(f"error: {error}")
-
-
-def expand(args: list[str]) -> list[str]:
-    """Replace names of packaged configurations by paths, and put a checkpoint's configuration first.
-
-    What the user gives comes later, and so wins.
-
-    Raises:
-        ParameterError: if a configuration or a checkpoint is not there.
-    """
-    expanded: list[str] = []
-    for arg in args:
-        option, equals, value = arg.partition("=")
-        expanded += [option, value] if equals and option in {"--config", "-c", CKPT_PATH, ROOT} else [arg]
-    root = str(TRAINER_DEFAULTS["default_root_dir"])
-    for place, option in enumerate(expanded[:-1], start=1):
-        if option in {"--config", "-c"}:
-            expanded[place] = find_config(expanded[place])
-            root = root_in(expanded[place]) or root
-        elif option == ROOT:
-            root = expanded[place]
-    if CKPT_PATH not in expanded[:-1]:
-        return expanded
-    place = expanded.index(CKPT_PATH)
-    checkpoint = find_checkpoint(expanded[place + 1], root, may_begin=expanded[0] == "fit")
-    rest = expanded[1:place] + expanded[place + 2 :]
-    if checkpoint is None:
-        return expanded[:1] + rest
-    return expanded[:1] + saved_config(checkpoint) + [CKPT_PATH, checkpoint] + rest
-
-
-def root_in(config: str) -> str | None:
-    """Return the folder of runs that a configuration file names."""
-    content = yaml.safe_load(Path(config).read_text())
-    trainer = content.get("trainer") if isinstance(content, dict) else None
-    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
-
-
-def saved_config(checkpoint: str) -> list[str]:
-    """Return the configuration in a checkpoint as arguments; one written from Python has none.
-
-    Raises:
-        ParameterError: if there is no such file, it is not a checkpoint, or its configuration would
-            call something that is neither an agent nor a decomposition.
-    """
-    config = read_checkpoint(checkpoint).get("config")
-    if not config:
-        return []
-    for name, kind in (("agent", Agent), ("decomposition", Decomposition)):
-        part = config["model"][name]
-        find_class(part["class_path"] if isinstance(part, dict) else part, kind)
-    return ["--config", yaml.safe_dump(config)]
-
-
-def find_checkpoint(name: str, root: str, *, may_begin: bool) -> str | None:
-    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs in a folder.
-
-    Args:
-        name: ``last``, or a path.
-        root: the folder of runs.
-        may_begin: return None where there is no ``last.ckpt`` yet, so that one command can begin a
-            job and go on with it.
-
-    Raises:
-        ParameterError: if there is none otherwise.
-    """
-    if name != "last":
-        return name
-    found = list(Path(root).glob("*/version_*/checkpoints/last.ckpt"))
-    if found:
-        return str(max(found, key=lambda path: path.stat().st_mtime))
-    if may_begin:
-        rank_zero_info(f"{root} holds no last.ckpt yet: a new run begins")
-        return None
-    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt here")
-
-
-def find_config(name: str) -> str:
-    """Return the path of a configuration: a file, or one that is packaged, by its name.
-
-    Raises:
-        ParameterError: if there is neither; the message lists the packaged ones.
-    """
-    if Path(name).is_file():
-        return name
-    paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
-    packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
-    if name not in packaged:
-        names = ", ".join(sorted(packaged))
-        raise ParameterError("config", name, f"is neither a file nor a packaged configuration ({names})")
-    return packaged[name]

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
-from rrd_lightning.datasets import Alignment, Camera, Demonstrations, View
+from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
@@ -48,18 +48,11 @@ class ReplayDataModule(LightningDataModule):
             if the full replay fits there, else on disk.
         scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
         sampler: class that draws the batches: `PairedSampler`, or a subclass.
-        demonstrations: files in LIBERO's layout, folders of them, or ``minari:<dataset id>``; one of
-            these or several.
-        skip_bad: leave out what is damaged in them, with a warning each, instead of an error.
-        held_out: share of the demonstrations that is not trained on: they validate and test where
-            nobody plays episodes.
-        image_size: height and width of LIBERO's images in a run without an environment; the files'
-            own by default. An environment's observation space decides otherwise, as for the next two.
-        cameras: LIBERO's cameras.
-        proprioception: show the state of LIBERO's arm.
-        alignment: whether an observation in LIBERO's files is from ``"before"`` or ``"after"`` the
-            action of its row; by default what the file says, or after.
-        cache_dir: where resized images are kept; in the user's cache folder by default.
+        demonstrations: HDF5 files in LIBERO's layout, folders of them, or ``minari:<dataset id>``, one or
+            several; or a `Reader` of another format or with arguments of its own.
+        skip_bad: skip damaged files and episodes with a warning each, instead of an error.
+        held_out: fraction of the demonstrations that is held out from training. They are what validation
+            and testing use in a run without an environment.
 
     Attributes:
         replay: the replay.
@@ -86,14 +79,9 @@ class ReplayDataModule(LightningDataModule):
         storage: Literal["auto", "memory", "memmap"] = "auto",
         scratch_dir: str | None = None,
         sampler: type[PairedSampler] = PairedSampler,
-        demonstrations: str | list[str] | None = None,
+        demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
-        image_size: int | None = None,
-        cameras: Sequence[Camera] = ("agentview",),
-        proprioception: bool = False,
-        alignment: Alignment | None = None,
-        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -116,8 +104,7 @@ class ReplayDataModule(LightningDataModule):
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            view = View(image_size, tuple(cameras), proprioception, alignment)
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, view, cache_dir)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -182,7 +169,7 @@ class ReplayDataModule(LightningDataModule):
             self.evaluation_episodes = HeldOutEpisodes(self.demonstrations, _spaces(module), trainer)
         if stage == "predict":
             if self.demonstrations is None:
-                raise ParameterError("data.demonstrations", None, "name the data set to relabel")
+                raise ParameterError("data.demonstrations", None, "is missing: give the data set to relabel")
             self.episodes_to_relabel = EpisodesToRelabel(self.demonstrations, _spaces(module), trainer)
         if stage != "fit":
             return
@@ -193,12 +180,12 @@ class ReplayDataModule(LightningDataModule):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the iteration, and the seed of the split of the demonstrations."""
+        """Return the position in the iteration, and the seed of the hold-out split."""
         seed = self.demonstrations and self.demonstrations.split_seed
         return {"batches_left": self.batches_left, "split_seed": seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position in the iteration, and the split of the demonstrations."""
+        """Restore the position in the iteration and the hold-out split."""
         self.batches_left = state_dict["batches_left"]
         if self.demonstrations and state_dict.get("split_seed") is not None:
             self.demonstrations.split_seed = state_dict["split_seed"]

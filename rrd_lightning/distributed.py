@@ -1,4 +1,4 @@
-"""What the processes of a job tell each other."""
+"""Communication between the processes of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def summed(trainer: Any, values: Sequence[float]) -> list[float]:
-    """Add up each number over all processes, in double precision."""
+    """Sum each number over all processes, in double precision; a collective call."""
     if trainer.world_size == 1:
         return list(values)
     numbers = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
@@ -19,14 +19,14 @@ def summed(trainer: Any, values: Sequence[float]) -> list[float]:
 
 
 def interleaved(trainer: Any, rows: Tensor) -> Tensor:
-    """Put the rows of all processes together: the first of each, then the second of each.
+    """Gather the rows of all processes: the first row of each process, then the second of each.
 
     Args:
-        trainer: the job's.
-        rows: ``[count, columns]``, of floating numbers; the processes may have different counts.
+        trainer: the job's trainer.
+        rows: ``[count, columns]``, floating-point; the counts of processes may differ.
 
     Returns:
-        ``[largest count * processes, columns]``, the same in each process; rows that a process lacks
+        ``[largest count * processes, columns]``, the same in every process; rows missing from a process
         are NaN.
     """
     if trainer.world_size == 1:
@@ -42,9 +42,9 @@ def interleaved(trainer: Any, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(trainer: Any, module: nn.Module) -> None:
-    """Let each gradient be the mean of those of all processes, exchanged in one message.
+    """Average each gradient of a module over all processes, in one message.
 
-    The processes must have gradients of the same parameters.
+    All processes must have gradients of the same parameters.
     """
     gradients = [each.grad for each in module.parameters() if each.grad is not None]
     message = torch.cat([gradient.flatten() for gradient in gradients])

@@ -1,4 +1,4 @@
-"""The steps of one episode as transitions."""
+"""Episodes as transitions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rrd_lightning import keys
 
 
 def episode_transitions(episode: TensorDictBase) -> TensorDict:
-    """View an episode, as `EpisodeReplay.add_episode` takes it, as its T transitions in order.
+    """View an episode, as `EpisodeReplay.add_episode` takes it, as its T transitions.
 
     Returns:
-        What ``transitions`` of a paired batch holds, with batch size ``[T]``.
+        The keys of a paired batch's ``transitions``, with batch size ``[T]``.
     """
     observation, action = episode.get(keys.OBSERVATION), episode.get(keys.ACTION)
     length = len(action)

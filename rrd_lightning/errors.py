@@ -1,22 +1,22 @@
-"""The one error for what a user passed in."""
+"""The error for bad input."""
 
 from __future__ import annotations
 
 
 class ParameterError(ValueError):
-    """A parameter has a value that cannot work.
+    """A parameter has an invalid value.
 
-    The message is one line: the parameter, its value, and what would be right. The command line
-    prints it without a traceback.
+    The message is one line: the parameter, its value, and what would be valid. The command line prints
+    it without a traceback.
 
     Args:
-        name: the parameter (``batch_size``), with its section where that helps (``data.batch_size``).
-        value: what was given.
-        problem: what is wrong and what would be right.
+        name: the parameter, such as ``batch_size`` or, with its section, ``data.batch_size``.
+        value: the value given.
+        problem: what is wrong, and what would be valid.
     """
 
     def __init__(self, name: str, value: object, problem: str) -> None:
-        # One line, also where a value's text, such as a space's, has several.
+        # The text of some values, such as spaces, has several lines.
         super().__init__(" ".join(f"{name}={value!r}: {problem}".split()))
         self.name = name
 

@@ -1,4 +1,4 @@
-"""How good a reward model is, judged on finished episodes."""
+"""Evaluation of a reward model on finished episodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchmetrics.functional import kendall_rank_corrcoef, pearson_corrcoef, spe
 
 from rrd_lightning import keys
 
-# Of one episode; those that it does not have are left out.
+# Figures of one episode; those that do not apply are left out.
 FIGURES = (
     "return",
     "length",
@@ -25,16 +25,16 @@ FIGURES = (
     "reward_kendall",
     "progress",
 )
-# A true reward that is zero more often than this tells of success, not of steps.
+# A true reward that is zero in this fraction of steps or more is sparse: it indicates success.
 SPARSE = 0.9
 
 
 def judge(episode: TensorDictBase, predicted: Tensor) -> dict[str, float]:
-    """Figures of one episode, and of the rewards ``[T]`` predicted for its steps.
+    """Compare the predicted rewards ``[T]`` of an episode with its return and its true rewards.
 
-    Correlations with the true reward are left out where it is constant or mostly zero, and where the
-    prediction is constant; ``progress``, Spearman's correlation of the cumulative prediction with time,
-    where the episode is no success.
+    Correlations with the true reward are left out if it is constant or sparse, or if the prediction is
+    constant. ``progress``, Spearman's correlation of the cumulative prediction with time, is left out
+    unless the episode is a success.
     """
     true = episode.get(keys.REWARD)
     episode_return, length = float(episode.get(keys.EPISODE_RETURN)), len(true)
@@ -59,18 +59,18 @@ def judge(episode: TensorDictBase, predicted: Tensor) -> dict[str, float]:
 
 
 def is_dense(true: Tensor) -> bool:
-    """Tell whether true rewards ``[T]`` tell of steps, and not of success alone."""
+    """Tell whether true rewards ``[T]`` differ between steps, rather than indicating success alone."""
     return bool((true == 0).float().mean() < SPARSE)
 
 
 def summarize(judged: list[dict[str, float]]) -> dict[str, float]:
-    """Figures of all episodes together, from those of each."""
+    """Aggregate the figures of single episodes."""
 
     def column(name: str) -> np.ndarray[Any, Any]:
         return np.array([figures[name] for figures in judged if name in figures])
 
     returns, lengths, predicted = column("return"), column("length"), column("predicted_return")
-    # The constant per-step reward that comes nearest to all returns knows no step from another.
+    # Baseline: the same reward for every step, fitted to all returns.
     constant = returns.sum() / lengths.sum()
     summary = {
         "return_mean": returns.mean(),
@@ -92,7 +92,7 @@ def summarize(judged: list[dict[str, float]]) -> dict[str, float]:
 
 
 def auc(successes: np.ndarray[Any, Any], failures: np.ndarray[Any, Any]) -> float:
-    """The probability that a success scores higher than a failure, ties counted half.
+    """Return the probability that a success scores higher than a failure, counting ties half.
 
     Args:
         successes: scores ``[S]``.

@@ -1,4 +1,4 @@
-"""Pictures and frames of what a reward model says of episodes."""
+"""Figures and video frames of the predicted rewards of episodes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.judging import is_dense
 
-STRIP = 8
-HEIGHT = 256
+FRAMES_BELOW = 8
+VIDEO_HEIGHT = 256
 
 
 @dataclass(frozen=True)
 class JudgedEpisode:
-    """A finished episode as the reward model sees it.
+    """A finished episode with the reward model's predictions.
 
     Args:
-        predicted: ``[T]``, the rewards that the model gave to the steps.
+        predicted: ``[T]``, the predicted rewards.
         episode_return: R.
-        success: whether the task was done, where that is known.
-        frames: ``[T + 1, height, width, 3]``, uint8, where there are images.
-        true: ``[T]``, the true rewards, where they tell of steps and not of success alone.
+        success: whether the task succeeded, if known.
+        frames: ``[T + 1, height, width, 3]``, uint8, if there are images.
+        true: ``[T]``, the true rewards, if they are dense.
     """
 
     predicted: np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ class JudgedEpisode:
 
     @classmethod
     def of(cls, episode: TensorDictBase, predicted: Tensor) -> JudgedEpisode:
-        """Take from an episode what pictures need."""
+        """Extract from an episode and its predicted rewards ``[T]`` what figures need."""
         success = bool(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else None
         frames = frames_of(episode.get(keys.OBSERVATION))
         true = episode.get(keys.REWARD).cpu()
@@ -53,13 +53,13 @@ class JudgedEpisode:
 
     @property
     def title(self) -> str:
-        """What the episode is, and what was predicted."""
+        """The outcome, the return, and the predicted return."""
         kind = {None: "episode", True: "success", False: "failure"}[self.success]
         return f"{kind}: return {self.episode_return:.3g}, predicted {self.predicted.sum():.3g}"
 
 
 def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | None:
-    """The first image of observations ``[T + 1, ...]`` as ``[T + 1, height, width, 3]``, or None."""
+    """Return the first image of observations ``[T + 1, ...]`` as ``[T + 1, height, width, 3]``, or None."""
     parts = [observation] if isinstance(observation, Tensor) else list(observation.values(True, True))
     images = [part for part in parts if part.dtype == torch.uint8 and part.dim() == 4]
     if not images:
@@ -70,7 +70,7 @@ def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | No
 
 
 def draw_episodes(episodes: list[JudgedEpisode]) -> Figure:
-    """Draw the predicted reward and its sum over each episode, with the frames under the axis."""
+    """Plot the predicted reward and its cumulative sum for each episode, with frames below."""
     rows = [3, 3, 1.2] if any(episode.frames is not None for episode in episodes) else [3, 3]
     figure = Figure(figsize=(6 * len(episodes), sum(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(episodes), squeeze=False, height_ratios=rows, sharey="row")
@@ -92,19 +92,19 @@ def draw_episodes(episodes: list[JudgedEpisode]) -> Figure:
         for axis in strip:
             axis.axis("off")
             if episode.frames is not None:
-                chosen = np.linspace(0, len(episode.frames) - 1, STRIP).round().astype(int)
+                chosen = np.linspace(0, len(episode.frames) - 1, FRAMES_BELOW).round().astype(int)
                 axis.imshow(np.concatenate(list(episode.frames[chosen]), axis=1), aspect="auto")
     return figure
 
 
 def animate(episode: JudgedEpisode) -> np.ndarray[Any, Any]:
-    """Set the cumulative predicted reward beside the frames of an episode, step by step.
+    """Show the cumulative predicted reward next to the frames of an episode, step by step.
 
     Returns:
-        ``[T + 1, 256, width, 3]``, uint8, of even width, as video codecs want it.
+        ``[T + 1, 256, width, 3]``, uint8; the width is even, as video codecs require.
     """
     if episode.frames is None:
-        raise ValueError("an episode without images has no frames")
+        raise ValueError("the episode has no images")
     total = np.concatenate([[0.0], episode.predicted.cumsum()])
     figure = Figure(figsize=(3.6, 2.56), dpi=100, layout="constrained")
     axis = figure.subplots()
@@ -114,7 +114,7 @@ def animate(episode: JudgedEpisode) -> np.ndarray[Any, Any]:
     axis.set_xlabel("step of the episode", fontsize=8)
     axis.set_ylabel("cumulative predicted reward", fontsize=8)
     axis.tick_params(labelsize=7)
-    # Drawn once with the curve and once without: a frame shows the one up to its step.
+    # Drawn once with the curve and once without; each frame combines the two at its step.
     full = _rendered(figure)
     line.set_visible(False)
     empty = _rendered(figure)
@@ -131,9 +131,9 @@ def _rendered(figure: Figure) -> np.ndarray[Any, Any]:
 
 
 def _enlarged(frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Bring frames to the height of the curve, pixel by pixel."""
+    """Enlarge frames to the height of the curve by repeating pixels."""
     _, height, width, _ = frames.shape
-    rows = np.arange(HEIGHT) * height // HEIGHT
-    columns = np.arange(2 * (HEIGHT * width // height // 2)) * height // HEIGHT
+    rows = np.arange(VIDEO_HEIGHT) * height // VIDEO_HEIGHT
+    columns = np.arange(2 * (VIDEO_HEIGHT * width // height // 2)) * height // VIDEO_HEIGHT
     enlarged: np.ndarray[Any, Any] = frames[:, rows][:, :, np.minimum(columns, width - 1)]
     return enlarged

@@ -1,4 +1,4 @@
-"""Independent seeds for every source of randomness, all from the one that the user set."""
+"""Independent seeds for every source of randomness, derived from the run's seed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 
 def derive_seed(purpose: str, rank: int = 0, env_steps: int = 0) -> int:
-    """Derive a seed from torch's, which `lightning.seed_everything` sets.
+    """Derive a seed from torch's initial seed, which `lightning.seed_everything` sets.
 
     Args:
-        purpose: what the seed is for; another purpose gives an independent seed.
-        rank: of the process, whose seeds differ from those of others.
-        env_steps: where the run is: what begins anew in a resumed run does not repeat its beginning.
+        purpose: what the seed is for; different purposes give independent seeds.
+        rank: the process's rank, so that processes have different seeds.
+        env_steps: environment steps so far, so that a resumed run does not repeat its beginning.
     """
     entropy = [torch.initial_seed(), crc32(purpose.encode()), rank, env_steps]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
@@ -24,5 +24,5 @@ def derive_seed(purpose: str, rank: int = 0, env_steps: int = 0) -> int:
 def seed_generators(seed: int) -> None:
     """Seed the process-wide generators of torch, NumPy and Python."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is the point
+    np.random.seed(seed)  # noqa: NPY002 - it is the global generator that is seeded
     random.seed(seed)

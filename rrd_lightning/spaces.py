@@ -1,4 +1,4 @@
-"""Gymnasium spaces: as plain data, for checkpoints that are read without pickle, and as networks see them."""
+"""Gymnasium spaces: as plain data for checkpoints, and as networks observe and act in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Convert = Callable[[Any], Any]
 
 
 def space_to_dict(space: Space[Any]) -> dict[str, Any]:
-    """Describe a Box, a Discrete, or a Dict of these, in plain numbers, strings and lists.
+    """Describe a Box, a Discrete, or a Dict of these by numbers, strings and lists.
 
     Raises:
         ParameterError: for any other space.
@@ -57,20 +57,20 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
 
 
 def _bound(bound: np.ndarray[Any, Any]) -> Any:
-    """A bound as nested lists, or as one number where it is the same everywhere."""
+    """Return a bound as nested lists, or as one number if it is the same everywhere."""
     return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
 
 
 def unit_actions(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the space of actions in [-1, 1], and what scales them to the space; what is not bounded stays."""
+    """Return the action space scaled to [-1, 1], and the function that scales back; only for bounded spaces."""
     if not is_scaled(space):
         return space, _unchanged
     low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
-    # In this form bounds of [-1, 1] leave an action as it is, to the last bit.
+    # In this form, bounds of [-1, 1] leave an action unchanged to the last bit.
     middle, half = (high + low) / 2, (high - low) / 2
 
     def scale(action: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        # np.clip takes longer.
+        # Faster than np.clip.
         scaled: np.ndarray[Any, Any] = np.minimum(np.maximum(middle + half * action, low), high)
         return scaled.astype(dtype, copy=False)
 
@@ -78,7 +78,7 @@ def unit_actions(space: Space[Any]) -> tuple[Space[Any], Convert]:
 
 
 def unscaled(action: Any, space: Space[Any]) -> Any:
-    """Scale actions of a space to [-1, 1], the inverse of what `unit_actions` returns."""
+    """Scale actions of a space to [-1, 1], the inverse of the function that `unit_actions` returns."""
     if not is_scaled(space):
         return action
     low, high = space.low, space.high  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ def is_scaled(space: Space[Any]) -> bool:
 
 
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the space of observations in float32, where they are float64, and what casts them."""
+    """Return the observation space with float64 made float32, and the function that casts."""
     if isinstance(space, spaces.Dict):
         parts = {key: single_precision(part) for key, part in space.spaces.items()}
         if all(cast is _unchanged for _, cast in parts.values()):
@@ -103,13 +103,13 @@ def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
         )
     if not isinstance(space, spaces.Box) or space.dtype != np.float64:
         return space, _unchanged
-    # Gymnasium's DtypeObservation warns of the cast of the bounds.
+    # Gymnasium's DtypeObservation would warn about casting the bounds.
     single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     return single, lambda observation: observation.astype(np.float32)
 
 
 def zeros(space: Space[Any], count: int) -> Any:
-    """Return observations ``[count, ...]`` of a space that are zero, or the first of a Discrete."""
+    """Return observations ``[count, ...]`` of zeros, or of a Discrete's first element."""
     if isinstance(space, spaces.Dict):
         return TensorDict({key: zeros(part, count) for key, part in space.spaces.items()}, [count])
     first = int(space.start) if isinstance(space, spaces.Discrete) else 0

@@ -194,7 +194,9 @@ def deal() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dealt = fit("Counter-v0", "dealt", ckpt_path=Path("one/last.ckpt"), total=101, **options)
-    said = any("is of 1 processes and this run of 2: the stored" in str(each.message) for each in caught)
+    said = any(
+        "was saved with a world size of 1, this run has 2: stored" in str(each.message) for each in caught
+    )
     assert said == (torch.distributed.get_rank() == 0)
     everything = gathered(dealt["replay"]["observation"])
     if torch.distributed.get_rank() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 import subprocess
@@ -20,7 +21,7 @@ from rrd_lightning.cli import main
 from tests.runs import make_collect, make_data, make_module, make_trainer, run
 
 CONFIG_PATHS = sorted(Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
-# Those without an environment need demonstrations: see test_datasets; and libero needs LIBERO.
+# Those without an environment need demonstrations: see datasets/test_offline_runs; and libero needs LIBERO.
 CONFIGS = [
     path.stem
     for path in CONFIG_PATHS
@@ -244,7 +245,7 @@ def test_checkpoint_of_another_environment() -> None:
     main([*DEBUG, "--env.id=Twin-v0", "--collect.total_env_steps=600"])
     checkpoint = "runs/Twin-v0/version_0/checkpoints/last.ckpt"
     for other, message in (
-        ("OtherTwin-v0", "env.id='OtherTwin-v0': .*last.ckpt is of Twin-v0"),
+        ("OtherTwin-v0", "env.id='OtherTwin-v0': .*last.ckpt was trained on Twin-v0"),
         ("Pendulum-v1", "observation_space={.*}: .*last.ckpt is of {.*}: another environment"),
     ):
         with pytest.raises(SystemExit, match=f"error: {message}"):
@@ -298,14 +299,14 @@ def test_nothing_in_a_checkpoint_is_run() -> None:
 def test_the_configuration_in_a_checkpoint_names_components_alone() -> None:
     main([*DEBUG, "--collect.total_env_steps=600"])
     content = torch.load("runs/Pendulum-v1/version_0/checkpoints/last.ckpt", weights_only=True)
-    for part in ("agent", "decomposition"):
-        for class_path in ("os.system", "tests.environments.Follow"):
-            config = {
-                **content["config"],
-                "model": {**content["config"]["model"], part: {"class_path": class_path}},
-            }
+    kinds = {"agent": "Agent", "decomposition": "Decomposition", "sampler": "PairedSampler"}
+    for part, kind in {**kinds, "demonstrations": "Reader"}.items():
+        for class_path in ("os.system", "tests.environments.Follow", "rrd_lightning.datasets.Source"):
+            config = copy.deepcopy(content["config"])
+            section = "model" if part in config["model"] else "data"
+            config[section][part] = {"class_path": class_path, "init_args": {}}
             torch.save({**content, "config": config}, "bad.ckpt")
-            with pytest.raises(SystemExit, match=f"error: class_path='{class_path}': must name a subclass of"):
+            with pytest.raises(SystemExit, match=f"error: class_path='{class_path}': must name a .* {kind}$"):
                 main(["test", "--ckpt_path", "bad.ckpt"])
 
 
@@ -315,7 +316,7 @@ def test_last_begins_a_run_where_there_is_none(
     """So the same command begins a job and, after a restart, goes on with it."""
     job = [*DEBUG, "--trainer.default_root_dir=jobs/1", "--ckpt_path=last"]
     main([*job, "--collect.total_env_steps=600"])
-    assert "jobs/1 holds no last.ckpt yet: a new run begins" in caplog.text
+    assert "No last.ckpt in jobs/1 yet: starting a new run" in caplog.text
     main([*job, "--collect.total_env_steps=700"])
     assert "Resumed at 600 environment steps" in caplog.text
     assert "ckpt_path='last': there is no runs/" in error_of(["test", "--ckpt_path", "last"], capsys)

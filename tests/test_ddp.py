@@ -48,7 +48,7 @@ def test_a_checkpoint_of_one_process_on_two_and_back() -> None:
     assert (episodes[0].shape[0] - episodes[1].shape[0]) in range(-8, 9)
     whole = observations_in("one")
     assert sorted(both.tolist()) == sorted(whole.tolist())
-    with pytest.warns(UserWarning, match="is of 2 processes and this run of 1"):
+    with pytest.warns(UserWarning, match="was saved with a world size of 2, this run has 1"):
         back = fit("Counter-v0", "back", ckpt_path=Path("dealt/version_0/checkpoints/last.ckpt"), total=101)
     assert sorted(back["replay"]["observation"].tolist()) == sorted(whole.tolist())
 
@@ -83,7 +83,7 @@ def test_a_signal_to_one_process_ends_all_and_a_death_ends_all() -> None:
     (other,) = first.others()
     first.process.send_signal(signal.SIGTERM)
     assert first.exit_status() == 128 + signal.SIGTERM, first.output()[-3000:]
-    assert "SIGTERM: the run ends when" in first.output()
+    assert "SIGTERM received: the run ends after" in first.output()
     psutil.wait_procs([other], timeout=30)
     assert not other.is_running()
     # The second job goes on where the first was; one of its processes dies.

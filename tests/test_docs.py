@@ -6,15 +6,17 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
 from rrd_lightning.judging import summarize
-from tests.callbacks.test_callbacks import read_csv
+from tests.judged import make_judged
+from tests.logs import read_csv
 from tests.runs import run
-from tests.test_judging import make_judged
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [
@@ -73,6 +75,44 @@ def test_contributing_example_runs_by_its_class_path(monkeypatch: pytest.MonkeyP
     assert "my_package" in sys.modules
     assert Path("runs/Pendulum-v1/version_0/checkpoints/last.ckpt").is_file()
     main(["test", "--ckpt_path", "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"])
+
+
+def test_reader_example_runs_by_its_class_path_and_is_resumed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    example, _ = code_blocks("docs/demonstrations.md")
+    (tmp_path / "my_readers.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("demos").mkdir()
+    for number in range(4):
+        observation, action = np.full((9, 3), number, np.float32), np.zeros((8, 2), np.float32)
+        np.savez(
+            f"demos/{number}.npz",
+            observation=observation,
+            action=action,
+            episode_return=number,
+            terminated=False,
+        )
+    reader = ["--data.demonstrations=my_readers.NpzReader", "--data.demonstrations.folder=demos"]
+    tiny = ["--data.train_batches=2", "--data.capacity=100", "--trainer.accelerator=cpu"]
+    options = ["--data.demonstrations.return_scale=0.5", *tiny, "--trainer.max_steps=2"]
+    main(["fit", "--config=mujoco_offline", *reader, *options])
+    main(["fit", "--ckpt_path=last", "--trainer.max_steps=4", "--trainer.accelerator=cpu"])
+    for version, updates in ((0, 2), (1, 4)):
+        checkpoint = Path(f"runs/demonstrations/version_{version}/checkpoints/last.ckpt")
+        saved = torch.load(checkpoint, weights_only=True)
+        assert saved["global_step"] == updates
+        assert saved["config"]["data"]["demonstrations"] == {
+            "class_path": "my_readers.NpzReader",
+            "init_args": {"folder": "demos", "return_scale": 0.5},
+        }
+        (episodes,) = checkpoint.parent.glob(f"{saved['replay']}/rank-0/episodes-*.pt")
+        returns = torch.load(episodes, weights_only=True)["episode_return"].tolist()
+        assert len(returns) == 3  # one is held out
+        assert set(returns) < {0.0, 0.5, 1.0, 1.5}
+    Path("demos/0.npz").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=r"error: data.demonstrations='demos/0': cannot be read"):
+        main(["validate", "--ckpt_path=last", "--trainer.accelerator=cpu"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -16,7 +16,7 @@ ROWS = [
     ["checkpoint", "component", "adapter", "memory", "judging"],
     ["decomposition", "agents"],
     ["datasets", "pictures", "engines"],
-    ["data", "module"],
+    ["data", "module", "arguments"],
     ["callbacks", "export"],
     ["cli"],
     ["__main__"],

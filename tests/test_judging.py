@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from tensordict import TensorDict
 
-from rrd_lightning import keys
-from rrd_lightning.judging import auc, judge, summarize
-
-
-def make_judged(predicted: list[float], true: list[float], **more: float) -> dict[str, float]:
-    length = len(true)
-    episode = TensorDict(
-        {
-            keys.OBSERVATION: torch.zeros(length + 1, 1),
-            keys.ACTION: torch.zeros(length, 1),
-            keys.REWARD: torch.tensor(true),
-            keys.EPISODE_RETURN: torch.tensor(float(sum(true))),
-            keys.TERMINATED: torch.tensor(False),
-            **{key: torch.tensor(value) for key, value in more.items()},
-        },
-        [],
-    )
-    return judge(episode, torch.tensor(predicted, dtype=torch.float32))
+from rrd_lightning.judging import auc, summarize
+from tests.judged import make_judged
 
 
 def test_judgement_of_an_episode_by_hand_and_by_scipy() -> None:

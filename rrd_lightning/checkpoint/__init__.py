@@ -1,1 +1,1 @@
-"""Checkpoints: the format of their files, and the replay beside them."""
+"""The on-disk format of checkpoints, and of the replay beside them."""

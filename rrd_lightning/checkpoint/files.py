@@ -1,4 +1,4 @@
-"""Files of tensors and plain data: written so that they are whole or not there, read without pickle."""
+"""Files of tensors and plain data, written atomically and read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rrd_lightning.errors import ParameterError
 
 
 def write(content: Any, path: Path) -> None:
-    """Write a file aside, wait until the disk has it, and let it take its name.
+    """Write a file atomically: stage it, flush it to disk, and rename it.
 
     Raises:
-        ParameterError: if it cannot be written. What had the name before is still there.
+        ParameterError: if it cannot be written. An earlier file of this name is unchanged.
     """
     staged = path.with_name(path.name + ".part")
     try:
@@ -28,7 +28,7 @@ def write(content: Any, path: Path) -> None:
             os.fsync(file.fileno())
         staged.replace(path)
         sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch turns some of the disk's errors into its own
+    except (OSError, RuntimeError) as error:  # torch turns some disk errors into RuntimeErrors
         staged.unlink(missing_ok=True)
         first: BaseException = error
         while first.__context__ is not None:
@@ -36,40 +36,40 @@ def write(content: Any, path: Path) -> None:
         raise ParameterError(
             "checkpoint",
             str(path),
-            f"cannot be written ({_line(first)}); earlier checkpoints are as they were",
+            f"cannot be written ({_first_line(first)}); earlier checkpoints are unchanged",
         ) from error
 
 
 def read(path: Path, map_location: Any = "cpu") -> Any:
-    """Read a file, without unpickling anything but tensors and plain data.
+    """Read a file without unpickling anything but tensors and plain data.
 
     Raises:
-        ParameterError: if it is not there, or damaged, or holds something else.
+        ParameterError: if it does not exist, is damaged, or contains other objects.
     """
     if not path.is_file():
         raise ParameterError("ckpt_path", str(path), "there is no such file")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        # torch.load raises anything from RuntimeError to UnicodeDecodeError on a damaged file.
-        problem = f"is damaged or not a checkpoint ({_line(error)})"
+        # For a damaged file, torch.load raises anything from RuntimeError to UnicodeDecodeError.
+        problem = f"is damaged or not a checkpoint ({_first_line(error)})"
         raise ParameterError("ckpt_path", str(path), problem) from error
 
 
 def link(source: Path, target: Path) -> None:
-    """Let a file have a second name, in place of what had it; a copy where links cannot be."""
+    """Hard-link a file to a second name, replacing what is there; copy it where links are not supported."""
     staged = target.with_name(target.name + ".part")
     staged.unlink(missing_ok=True)
     try:
         os.link(source, staged)
-    except OSError:  # no hard links on this file system, or from one to another
+    except OSError:  # no hard links on this file system, or across two of them
         shutil.copy2(source, staged)
     staged.replace(target)
-    staged.unlink(missing_ok=True)  # still there if both were names of one file already
+    staged.unlink(missing_ok=True)  # renaming does nothing if both are links to one file
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's entries."""
+    """Flush a folder's entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,18 +78,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def require_writable(parameter: str, folder: Path) -> None:
-    """Make a folder, and make sure that files can be written into it.
+    """Create a folder, and check that files can be written into it.
 
     Raises:
-        ParameterError: with the parameter that named the folder, if they cannot.
+        ParameterError: naming `parameter`, which set the folder, if they cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ParameterError(parameter, str(folder), f"cannot be written to ({_line(error)})") from error
+        raise ParameterError(parameter, str(folder), f"cannot be written to ({_first_line(error)})") from error
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The checkpoint's format, and how Lightning reads and writes its file."""
+"""The version of the checkpoint format, and how Lightning reads and writes the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rrd_lightning.checkpoint.files import read, write
 from rrd_lightning.errors import ParameterError
 
-# Counted up when a checkpoint of before can no longer be read by the code, or the reverse.
+# Incremented whenever old code cannot read new checkpoints, or new code old ones.
 FORMAT = 4
 FORMAT_KEY = "rrd_lightning_format"
 PATH_KEY = "path"
@@ -18,10 +18,10 @@ REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lets Lightning write checkpoints that are whole or not there, and read them without pickle."""
+    """Lets Lightning write checkpoints atomically and read them without unpickling objects."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint, aside first."""
+        """Write a checkpoint atomically."""
         write(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -32,10 +32,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of this package, without unpickling anything but tensors and plain data.
+    """Read a checkpoint of this package without unpickling anything but tensors and plain data.
 
     Raises:
-        ParameterError: if the file is not there, damaged, not such a checkpoint, or of another format.
+        ParameterError: if the file does not exist, is damaged, is no such checkpoint, or has another format.
     """
     checkpoint = read(Path(path), map_location)
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= REQUIRED:
@@ -48,5 +48,5 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"has format {checkpoint[FORMAT_KEY]}, and this version of rrd_lightning reads format {FORMAT}: "
             f"use a{'n' if age == 'older' else ''} {age} version",
         )
-    checkpoint[PATH_KEY] = str(path)  # for the errors of those who find that it does not fit
+    checkpoint[PATH_KEY] = str(path)  # for error messages of whoever finds a mismatch
     return checkpoint

@@ -1,8 +1,8 @@
-"""The replay on disk: files of episodes that never change, shared between checkpoints.
+"""The replay on disk: immutable files of episodes, shared between checkpoints.
 
-A saved replay is a folder of files, each with some successive episodes. Episodes are numbered in the
-order in which they came in, and never change, so a later save writes the new ones only and links to
-the files of the save before. The file system frees a file when no folder links to it any longer.
+A saved replay is a folder of files, each with some consecutive episodes. Episodes are numbered in the
+order in which they were added and never change, so a later save writes only the new ones and hard-links
+the files of the previous save. The file system frees a file when no folder links to it any longer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rrd_lightning.replay.buffer import EpisodeReplay
 
 COLUMNS = ("length", "episode_return", "terminated", "success")
 NAME = re.compile(r"episodes-(\d+)-(\d+)\.pt")
-# Bounds what a save copies at once, and what a file keeps on disk for the sake of one live episode.
+# Bounds the memory that a save copies at once, and the disk space that one live episode keeps occupied.
 FILE_BYTES = 2**28
 
 
@@ -30,8 +30,8 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
 
     Args:
         replay: what to save.
-        folder: where; it must be there, and empty.
-        previous: an earlier save of this replay, whose files are linked to where they still count.
+        folder: an existing, empty folder.
+        previous: an earlier save of this replay; its files with episodes still stored are linked.
 
     Raises:
         ParameterError: naming the file that cannot be written.
@@ -52,7 +52,7 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
             content["records"] = replay.records(table["start"][rows], table["length"][rows])
             write(content, folder / f"episodes-{saved}-{saved + count}.pt")
             saved += count
-    # The range and the generators, last: a folder without this file is not a saved replay.
+    # Written last: without this file, a folder is not a saved replay.
     state = {
         "oldest": oldest,
         "newest": newest,
@@ -63,14 +63,14 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
 
 
 def load_replay(replay: EpisodeReplay, folder: Path) -> None:
-    """Fill an empty replay with what `save_replay` wrote, its order and its generators.
+    """Fill an empty replay with what `save_replay` wrote, and restore order and generators.
 
     Raises:
-        ParameterError: naming the file that is missing, damaged, or of another environment.
+        ParameterError: naming the file that is missing, damaged, or from another environment.
     """
     state = read(folder / "replay.pt")
     for part in _parts(folder, state):
-        # One by one, what is more than a smaller capacity leaves, the oldest first.
+        # One by one if the capacity is smaller now, so that the oldest episodes are dropped.
         fits = int(part.lengths.sum()) <= replay.capacity
         for episodes in [part] if fits else part.episodes():
             replay.add_episodes(episodes.records, **episodes.facts)
@@ -80,21 +80,21 @@ def load_replay(replay: EpisodeReplay, folder: Path) -> None:
 
 
 def redistribute_replays(replay: EpisodeReplay, folders: Sequence[Path], share: int, shares: int) -> None:
-    """Fill an empty replay with its share of the episodes of several saved ones, none left out.
+    """Fill an empty replay with its share of all episodes of several saved replays.
 
-    Episodes are dealt from the oldest to the newest, each to the share with the fewest transitions.
+    Episodes are assigned from the oldest to the newest, each to the share with the fewest transitions.
 
     Args:
-        replay: what to fill.
+        replay: the replay to fill.
         folders: the saved replays.
-        share: which one to take, from 0.
-        shares: how many there are.
+        share: index of the share to take.
+        shares: number of shares.
 
     Raises:
         ParameterError: as `load_replay` does.
     """
     states = [read(folder / "replay.pt") for folder in folders]
-    # An episode's age is the number of transitions that its own replay had seen when it came in.
+    # Ordered by the number of transitions that the episode's own replay had seen when it was added.
     episodes: list[tuple[int, int, _Part]] = []
     for source, (folder, state) in enumerate(zip(folders, states, strict=True)):
         parts = list(_parts(folder, state))
@@ -114,13 +114,13 @@ def redistribute_replays(replay: EpisodeReplay, folders: Sequence[Path], share: 
 
 
 def episode_files(folder: Path) -> list[tuple[int, int, Path]]:
-    """Return the first and one past the last episode of each file, and the file, in order."""
+    """Return, in order, each file with the numbers of its first and one past its last episode."""
     matches = [(NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
 
 
 class _Part(NamedTuple):
-    """Some successive episodes: their records, one after another, and the columns of `COLUMNS`."""
+    """Consecutive episodes: their records, concatenated, and the columns of `COLUMNS`."""
 
     records: TensorDict
     facts: dict[str, torch.Tensor]
@@ -130,7 +130,7 @@ class _Part(NamedTuple):
         return self.facts["length"]
 
     def episodes(self) -> Iterator[_Part]:
-        """Take it apart into its episodes, as views."""
+        """Split into single episodes, as views."""
         end = 0
         for row, length in enumerate(self.lengths.tolist()):
             start, end = end, end + length + 1
@@ -139,7 +139,7 @@ class _Part(NamedTuple):
             )
 
     def without(self, count: int) -> _Part:
-        """Leave out the first episodes."""
+        """Drop the first `count` episodes."""
         return _Part(
             self.records[int((self.lengths[:count] + 1).sum()) :],
             {name: column[count:] for name, column in self.facts.items()},

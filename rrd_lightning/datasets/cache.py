@@ -1,4 +1,4 @@
-"""Episodes whose images were resized, kept on disk for the next run."""
+"""A disk cache of episodes whose images were resized."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from rrd_lightning.errors import ParameterError
 
 
 class EpisodeCache:
-    """A folder of episodes, each under a key of all that decides what it holds.
+    """A folder of episodes, each under a key of everything that determines its contents.
 
     Args:
-        folder: where; by default ``rrd_lightning`` in the user's cache folder.
+        folder: path of the folder; ``rrd_lightning`` in the user's cache folder by default.
     """
 
     def __init__(self, folder: str | None = None) -> None:
         self._folder = Path(folder).expanduser() if folder else default_folder()
 
     def get(self, source: Path, episode: str, view: object, make: Callable[[], TensorDict]) -> TensorDict:
-        """Return an episode as it was made before, or make it and keep it.
+        """Return a cached episode, or make it and add it to the cache.
 
         Args:
-            source: the file that it comes from; another size or time of it makes another key.
+            source: the file it comes from; its path, size and modification time are part of the key.
             episode: its name in the file.
-            view: what was asked for, such as sizes; its text is part of the key.
+            view: what else determines the episode, such as image sizes; its `repr` is part of the key.
             make: makes the episode.
 
         Raises:
-            ParameterError: if the folder cannot be written to, and what `make` raises.
+            ParameterError: if the folder cannot be written to, and whatever `make` raises.
         """
         status = source.stat()
         key = repr((str(source.resolve()), status.st_size, status.st_mtime_ns, view))
         path = self._folder / f"{source.stem}-{sha256(key.encode()).hexdigest()[:16]}" / f"{episode}.pt"
         if path.is_file():
             try:
-                return _whole(read(path))
+                return _restored(read(path))
             except ParameterError:
-                pass  # damaged: it is made anew
+                pass  # damaged: overwritten below
         made = make()
-        require_writable("data.cache_dir", self._folder)
+        require_writable("data.demonstrations.cache_dir", self._folder)
         write(made.to_dict(), path)
         return made
 
@@ -57,8 +57,8 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "rrd_lightning"
 
 
-def _whole(content: dict[str, Any]) -> TensorDict:
-    """Give the episode's batch sizes back, which files do not hold."""
+def _restored(content: dict[str, Any]) -> TensorDict:
+    """Restore the batch sizes, which the files do not store."""
     episode = TensorDict(content, [])
     observation = episode.get(keys.OBSERVATION)
     if isinstance(observation, TensorDictBase):

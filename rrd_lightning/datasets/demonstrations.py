@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gymnasium import Space
 from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
-from rrd_lightning.datasets.cache import EpisodeCache
-from rrd_lightning.datasets.libero import LiberoFile, View
-from rrd_lightning.datasets.minari import PREFIX, MinariDataset
+from rrd_lightning.datasets.paths import PathReader
+from rrd_lightning.datasets.reader import Reader
 from rrd_lightning.datasets.source import Facts, Source, Spaces
 from rrd_lightning.datasets.split import held_out_rows, share_of
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.errors import ParameterError
 from rrd_lightning.seeding import derive_seed
-
-SUFFIXES = (".hdf5", ".h5")
 
 
 class Entry(NamedTuple):
-    """One episode that can be read: its place, and what is known of it."""
+    """One usable episode: its source, its name there, and what is known without reading it."""
 
     source: Source
     episode: str
@@ -36,55 +32,42 @@ class Entry(NamedTuple):
 
 
 class Demonstrations:
-    """Episodes from files, in LIBERO's layout, and from Minari's data sets.
+    """The episodes of a reader, checked, split into training and held-out episodes, and streamed.
 
     Args:
-        paths: files, folders of files, and ``minari:<dataset id>``; one of these or several.
-        skip_bad: leave out what is damaged, with a warning each, instead of an error.
-        held_out: share of the episodes that is not trained on but judged by.
-        view: what to show of LIBERO's files where no environment decides it.
-        cache_dir: where resized images are kept; a folder in the user's cache folder by default.
+        reader: finds the files or data sets; or paths for `PathReader`.
+        skip_bad: skip damaged files and episodes with a warning each, instead of an error.
+        held_out: fraction of the episodes that is held out from training.
 
     Attributes:
-        split_seed: decides which episodes are held out; from the run's seed, or from a checkpoint.
+        split_seed: seed of the hold-out split; derived from the run's seed, or from a checkpoint.
 
     Raises:
-        ParameterError: if a path is not there, a folder holds no file, or an option is out of range.
+        ParameterError: if `held_out` is not between 0 and 1, and whatever the reader raises.
     """
 
     def __init__(
-        self,
-        paths: str | Sequence[str],
-        skip_bad: bool = False,
-        held_out: float = 0.0,
-        view: View | None = None,
-        cache_dir: str | None = None,
+        self, reader: Reader | str | Sequence[str], skip_bad: bool = False, held_out: float = 0.0
     ) -> None:
-        view = view or View()
         if not 0 <= held_out <= 1:
-            raise ParameterError("data.held_out", held_out, "must be a share between 0 and 1")
-        if view.image_size is not None:
-            require_positive(**{"data.image_size": view.image_size})
-        cache = EpisodeCache(cache_dir)
+            raise ParameterError("data.held_out", held_out, "must be between 0 and 1")
+        if not isinstance(reader, Reader):
+            reader = PathReader([reader] if isinstance(reader, str) else reader)
         self.skip_bad = skip_bad
         self.held_out = held_out
-        self.sources: list[Source] = [
-            MinariDataset(place.removeprefix(PREFIX))
-            if place.startswith(PREFIX)
-            else LiberoFile(Path(place), view, cache)
-            for place in find([paths] if isinstance(paths, str) else paths)
-        ]
+        # A file may be given twice, by itself and by its folder.
+        self.sources = list({source.name: source for source in reader.sources()}.values())
         self.split_seed: int | None = None
         self._entries: tuple[Spaces, list[Entry]] | None = None
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Of all episodes, for a run without an environment."""
+        """Observation space of all episodes, for a run without an environment."""
         return self._spaces[0]
 
     @property
     def action_space(self) -> Space[Any]:
-        """Of all episodes, for a run without an environment."""
+        """Action space of all episodes, for a run without an environment."""
         return self._spaces[1]
 
     @cached_property
@@ -96,32 +79,33 @@ class Demonstrations:
             except ParameterError as error:
                 self._skip(error)
         if not found:
-            raise self._none_good()
-        (first, own), *others = found.items()
+            raise self._none_usable()
+        (first, spaces), *others = found.items()
         for name, other in others:
-            if other != own:
+            if other != spaces:
                 raise ParameterError(
                     "data.demonstrations",
                     name,
-                    f"shows {other} and {first} shows {own}: give data.image_size, or files that are alike",
+                    f"has the spaces {other}, but {first} has {spaces}: all must be the same (LiberoReader "
+                    "resizes images to its image_size)",
                 )
-        return own
+        return spaces
 
     def entries(self, spaces: Spaces) -> list[Entry]:
-        """Look at every episode, as far as that is quick, and list the good ones.
+        """Check every episode, as far as that is cheap, and list the usable ones.
 
         Raises:
-            ParameterError: naming file, episode and key of the first bad one, unless they are
-                skipped, and if no good one is left.
+            ParameterError: naming file, episode and key of the first bad one, unless bad ones are
+                skipped; or if no usable one is left.
         """
         if self._entries is None or self._entries[0] != spaces:
-            entries = list(self._look(spaces))
+            entries = list(self._check_episodes(spaces))
             if not entries:
-                raise self._none_good()
+                raise self._none_usable()
             self._entries = spaces, entries
         return self._entries[1]
 
-    def _look(self, spaces: Spaces) -> Iterator[Entry]:
+    def _check_episodes(self, spaces: Spaces) -> Iterator[Entry]:
         for source in self.sources:
             try:
                 episodes = source.episodes()
@@ -135,7 +119,7 @@ class Demonstrations:
                     self._skip(error)
 
     def split(self, spaces: Spaces) -> tuple[list[Entry], list[Entry]]:
-        """Return the episodes to train on, and those that are held out."""
+        """Return the episodes to train on, and the held-out ones."""
         entries = self.entries(spaces)
         if self.split_seed is None:
             self.split_seed = derive_seed("held out")
@@ -146,17 +130,18 @@ class Demonstrations:
         )
 
     def check(self, spaces: Spaces, capacity: int, processes: int = 1) -> None:
-        """Look at every episode, and make sure that a replay holds those to train on.
+        """Check every episode, and that the replay can hold those to train on.
 
         Raises:
-            ParameterError: as `entries` does, if the replay does not, or if too few are left.
+            ParameterError: as `entries` does, if the replay is too small, or if some process would have
+                no episode to train on.
         """
         training, _ = self.split(spaces)
         if len(training) < processes:
             raise ParameterError(
                 "data.held_out",
                 self.held_out,
-                f"leaves {len(training)} demonstrations to train on, fewer than one for each process",
+                f"leaves {len(training)} demonstrations to train on, must leave one for each process",
             )
         shares = [share_of(training, process, processes) for process in range(processes)]
         largest = max(sum(entry.facts.length for entry in share) for share in shares)
@@ -189,31 +174,6 @@ class Demonstrations:
             raise error
         rank_zero_warn(f"skipped: {error}")
 
-    def _none_good(self) -> ParameterError:
+    def _none_usable(self) -> ParameterError:
         names = [source.name for source in self.sources]
-        return ParameterError("data.demonstrations", names, "hold no good demonstration")
-
-
-def find(places: Sequence[str]) -> list[str]:
-    """Return the data sets and files that places stand for, folders searched, each once.
-
-    Raises:
-        ParameterError: if a place is not there, or a folder holds no file.
-    """
-    found: list[str] = []
-    for place in places:
-        path = Path(place).expanduser()
-        if place.startswith(PREFIX):
-            found.append(place)
-        elif path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-            if not files:
-                raise ParameterError("data.demonstrations", place, f"holds no file {' or '.join(SUFFIXES)}")
-            found += map(str, files)
-        elif path.is_file():
-            found.append(str(path))
-        else:
-            raise ParameterError("data.demonstrations", place, "is neither a file nor a folder")
-    if not found:
-        raise ParameterError("data.demonstrations", list(places), "names no file")
-    return list(dict.fromkeys(found))
+        return ParameterError("data.demonstrations", names, "no usable demonstration in any of these")

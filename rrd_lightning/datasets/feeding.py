@@ -1,4 +1,4 @@
-"""Demonstrations on their way into a run: to the replay, and to validation."""
+"""Demonstrations fed into a run: into the replay, to validation, and to relabelling."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rrd_lightning.distributed import summed
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.replay import EpisodeReplay
 
-# Returns whose standard deviation is less than this share of their mean are alike.
-ALIKE = 0.01
+# Below this ratio of standard deviation to mean, returns count as constant.
+SMALLEST_VARIATION = 0.01
 
 
 def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, trainer: Any) -> None:
-    """Add this process's share of the demonstrations to train on, one in memory at a time.
+    """Add this process's share of the training demonstrations to the replay, reading one at a time.
 
     Raises:
-        ParameterError: naming file, episode and key of a damaged one, unless they are skipped, and
-            if a process gets none.
+        ParameterError: naming file, episode and key of a damaged one, unless they are skipped; or if a
+            process has no usable one.
     """
     training, _ = demonstrations.split(spaces)
     share = share_of(training, trainer.global_rank, trainer.world_size)
@@ -38,30 +38,42 @@ def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, 
     sums = [len(returns), float(returns.sum()), float(returns.square().sum()), not len(returns)]
     count, total, squares, empty = summed(trainer, sums)
     if empty:
-        raise ParameterError("data.demonstrations", len(training), "are left, and a process got no good one")
-    rank_zero_info(f"The replay begins with {count:.0f} demonstrations of mean return {total / count:.3g}")
-    warn_of_alike_returns(total / count, squares / count)
+        raise ParameterError(
+            "data.demonstrations",
+            [source.name for source in demonstrations.sources],
+            f"only {count:.0f} of {len(training)} training demonstrations are usable, and at least one process "
+            "has none: repair the files, or use fewer processes",
+        )
+    rank_zero_info(
+        f"The replay starts with {count:.0f} demonstrations, whose mean return is {total / count:.3g}"
+    )
+    warn_of_constant_returns(total / count, squares / count)
 
 
-def warn_of_alike_returns(mean: float, mean_square: float) -> None:
-    """Warn if a constant reward explains the returns, given their mean and mean square."""
+def warn_of_constant_returns(mean: float, mean_square: float) -> None:
+    """Warn if the returns hardly vary, so that a constant reward explains them.
+
+    Args:
+        mean: mean of the returns.
+        mean_square: mean of their squares.
+    """
     deviation = max(mean_square - mean**2, 0.0) ** 0.5
-    if deviation == 0 or deviation < ALIKE * abs(mean):
+    if deviation == 0 or deviation < SMALLEST_VARIATION * abs(mean):
         rank_zero_warn(
             f"THE RETURNS OF THE DEMONSTRATIONS HARDLY VARY (mean {mean:.3g}, standard deviation "
-            f"{deviation:.2g}): a constant reward explains them, so the reward model will learn no credit, "
-            "whatever its loss says. Add failed episodes to data.demonstrations, or rollouts of a policy, "
-            "which a run with an environment collects."
+            f"{deviation:.2g}): a constant reward explains them, so the reward model learns no credit "
+            "assignment, however small its loss. Add failed episodes to data.demonstrations, or set env.id "
+            "to collect rollouts too."
         )
 
 
 class HeldOutEpisodes:
-    """The demonstrations that are held out, read anew each time; each process takes its share.
+    """The held-out demonstrations, read from disk in each iteration; each process takes its share.
 
     Args:
-        demonstrations: whose.
-        spaces: what to show.
-        trainer: of the run.
+        demonstrations: the demonstrations of the run.
+        spaces: observation and action space of the model.
+        trainer: the run's trainer.
     """
 
     def __init__(self, demonstrations: Demonstrations, spaces: Spaces, trainer: Any) -> None:
@@ -79,18 +91,18 @@ class HeldOutEpisodes:
             yield episode
 
     def _share(self) -> Any:
-        # Asked for late: a checkpoint may bring the seed of the split.
+        # Evaluated lazily, since a checkpoint may restore the seed of the split.
         _, held_out = self._demonstrations.split(self._spaces)
         return share_of(held_out, self._trainer.global_rank, self._trainer.world_size)
 
 
 class NamedEpisode(NamedTuple):
-    """An episode on its way to be relabelled.
+    """An episode to relabel.
 
     Args:
-        source: the file or data set, as its path or id was given.
-        name: of the episode in it.
-        first_step: the row of the file that its first transition takes its action from.
+        source: path of the file, or id of the data set, as given.
+        name: name of the episode in it.
+        first_step: the row of the source with the action of the first transition.
         episode: as `EpisodeReplay.add_episode` takes it.
     """
 
@@ -104,12 +116,12 @@ class EpisodesToRelabel:
     """All demonstrations, held out or not; each process takes its share.
 
     Args:
-        demonstrations: whose.
-        spaces: what to show.
-        trainer: of the run.
+        demonstrations: the demonstrations of the run.
+        spaces: observation and action space of the model.
+        trainer: the run's trainer.
 
     Attributes:
-        is_done: tells, from source and name, which episodes to leave out.
+        is_done: given source and name, tells whether to skip an episode.
     """
 
     def __init__(self, demonstrations: Demonstrations, spaces: Spaces, trainer: Any) -> None:

@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Dict
 from tensordict import TensorDict
 
 from rrd_lightning.datasets.source import INSTALL, Facts, Source, Spaces, make_episode
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.spaces import unscaled
 
 PREFIX = "minari:"
 
 
 class MinariDataset(Source):
-    """A data set that is on this machine, by its id, such as ``mujoco/halfcheetah/medium-v0``.
+    """A data set on this machine, by its id, such as ``mujoco/halfcheetah/medium-v0``.
 
-    Observations are float32, and continuous actions are scaled from the data set's bounds to
-    [-1, 1], as the environments of this package have them. An episode's return is the sum of its
-    rewards; it succeeded if ``success`` or ``is_success`` of its infos was ever true.
+    Observations become float32, and bounded actions are scaled to [-1, 1], as in the environments of this
+    package. An episode's return is the sum of its rewards; it is a success if ``success`` or
+    ``is_success`` of its infos was ever true.
 
     Args:
         dataset_id: Minari's id.
@@ -41,23 +42,25 @@ class MinariDataset(Source):
         try:
             return minari.load_dataset(self._id)
         except Exception as error:
-            # Anything from FileNotFoundError to a ValueError of a malformed id.
+            # Minari raises anything from FileNotFoundError to a ValueError for a malformed id.
             command = f"minari download {self._id}"
-            raise ParameterError("data.demonstrations", self.name, f"{error}; to get it: {command}") from error
+            raise ParameterError(
+                "data.demonstrations", self.name, f"cannot be loaded ({error}); to download it: {command}"
+            ) from error
 
     def spaces(self) -> Spaces:
-        """Return the data set's spaces as this package's environments show them."""
-        return _single_precision(self._dataset.observation_space), _unit(self._dataset.action_space)
+        """Return the data set's own spaces; the model converts them as it does an environment's."""
+        return self._dataset.observation_space, self._dataset.action_space
 
     def episodes(self) -> list[str]:
         """Return the numbers of the episodes."""
         return [str(index) for index in self._dataset.episode_indices]
 
     def facts(self, episode: str, spaces: Spaces) -> Facts:
-        """Check the spaces, and return the length; outcomes are known when an episode is read."""
+        """Check the spaces, and return the length; success is unknown before the episode is read."""
         for name, own, asked in zip(("observation", "action"), self.spaces(), spaces, strict=True):
             if _shapes(own) != _shapes(asked):
-                raise self.bad(episode, name, f"is of {own}, the model's space is {asked}")
+                raise self.bad(episode, name, f"has the space {own}, but the model's is {asked}")
         (metadata,) = self._dataset.storage.get_episode_metadata([int(episode)])
         if not (length := int(metadata["total_steps"])):
             raise self.bad(episode, "actions", "has no step")
@@ -71,7 +74,7 @@ class MinariDataset(Source):
             raise self.bad(episode, "", f"is damaged ({error})") from error
         parts = {
             "observations": _tensors(data.observations),
-            "actions": _to_unit(data.actions, self._dataset.action_space),
+            "actions": _tensors(unscaled(data.actions, self._dataset.action_space)),
             "rewards": torch.from_numpy(np.array(data.rewards, np.float32)),
         }
         steps = len(data.rewards)
@@ -94,27 +97,6 @@ class MinariDataset(Source):
                 raise self.bad(episode, key, f"has {len(part)} rows, must have {length}")
             if part.is_floating_point() and not part.isfinite().all():
                 raise self.bad(episode, key, "holds a number that is not finite")
-
-
-def _single_precision(space: Space[Any]) -> Space[Any]:
-    if isinstance(space, Dict):
-        return Dict({key: _single_precision(part) for key, part in space.spaces.items()})
-    if isinstance(space, Box) and space.dtype == np.float64:
-        return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    return space
-
-
-def _unit(space: Space[Any]) -> Space[Any]:
-    bounded = isinstance(space, Box) and space.is_bounded()
-    return Box(-1, 1, space.shape, np.float32) if bounded else _single_precision(space)
-
-
-def _to_unit(action: Any, space: Space[Any]) -> Any:
-    """Scale actions from the bounds of a space to [-1, 1]; the inverse of what environments do."""
-    if isinstance(space, Box) and space.is_bounded():
-        middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
-        action = ((action - middle) / np.where(half > 0, half, 1)).clip(-1, 1).astype(np.float32)
-    return _tensors(action)
 
 
 def _tensors(values: Any) -> Any:

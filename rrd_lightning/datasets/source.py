@@ -1,4 +1,4 @@
-"""What every format offers: names of episodes, facts about them, and the episodes themselves."""
+"""The interface of every format: names of episodes, facts about them, and the episodes themselves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError
 
-# Of observations and of actions.
+# Observation space and action space.
 Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
 
 INSTALL = "pip install 'rrd-lightning[demonstrations]'"
 
 
 class Facts(NamedTuple):
-    """What is known of an episode before it is read: T in steps, and the outcome if there is one."""
+    """What is known of an episode before it is read.
+
+    Args:
+        length: T, in steps.
+        success: the outcome, if known.
+    """
 
     length: int
     success: bool | None
@@ -30,17 +35,21 @@ class Source(ABC):
     """The episodes of one file or data set, read one by one.
 
     Attributes:
-        name: of the file or data set; with an episode's name it names the episode.
+        name: path of the file or id of the data set, unique in a run.
     """
 
     name: str
 
     @abstractmethod
     def spaces(self) -> Spaces:
-        """Return the observation and the action space of the first episode that has them.
+        """Return observation and action space, for a run without an environment.
+
+        They are those of the environment that the episodes come from: action bounds other than [-1, 1] are
+        what a policy's actions are scaled to. `facts` and `read` are given the model's spaces, float32 and
+        with actions in [-1, 1].
 
         Raises:
-            ParameterError: if there is none.
+            ParameterError: if no episode is usable.
         """
 
     @abstractmethod
@@ -53,26 +62,34 @@ class Source(ABC):
 
     @abstractmethod
     def facts(self, episode: str, spaces: Spaces) -> Facts:
-        """Check an episode as far as that is quick, and return what is known of it.
+        """Check an episode, as far as that is cheap, and return its length and outcome.
+
+        Args:
+            episode: name of the episode.
+            spaces: observation and action space of the model.
 
         Raises:
-            ParameterError: naming file, episode and key, if it cannot serve the spaces.
+            ParameterError: naming file, episode and key, if it is damaged or does not fit the spaces.
         """
 
     @abstractmethod
     def read(self, episode: str, spaces: Spaces) -> TensorDict:
-        """Read an episode, as `EpisodeReplay.add_episode` takes it.
+        """Read an episode, as `make_episode` builds it.
+
+        Args:
+            episode: name of the episode.
+            spaces: observation and action space of the model.
 
         Raises:
             ParameterError: naming file, episode and key, if it is damaged.
         """
 
     def first_step(self) -> int:
-        """The row of the file, or data set, that an episode's first transition takes its action from."""
+        """The row of the source with the action of an episode's first transition."""
         return 0
 
     def bad(self, episode: str, key: str, problem: str) -> ParameterError:
-        """Return the error of one key of one episode."""
+        """Return the error for a key of an episode; an empty string leaves a part out."""
         return ParameterError("data.demonstrations", "/".join(filter(None, (self.name, episode, key))), problem)
 
 
@@ -85,15 +102,15 @@ def make_episode(
     terminated: bool,
     success: bool | None,
 ) -> TensorDict:
-    """Put the parts of an episode together.
+    """Build an episode of T steps, as `EpisodeReplay.add_episode` takes it.
 
     Args:
-        observation: ``[T + 1, ...]``, or several of these by name.
-        action: ``[T, ...]``.
-        reward: ``[T]``, the true ones.
-        episode_return: R.
-        terminated: whether the last step ended the task.
-        success: whether the task succeeded, if that is known.
+        observation: ``[T + 1, ...]``, or a dictionary of these for a Dict space.
+        action: ``[T, ...]``; continuous ones in [-1, 1].
+        reward: ``[T]``, the true reward of each step, for evaluation alone; zeros if unknown.
+        episode_return: R, the feedback to learn from.
+        terminated: whether the task ended with the last step, rather than by a time limit.
+        success: whether the task succeeded, if known.
     """
     if isinstance(observation, dict):
         observation = TensorDict(observation, [len(action) + 1])

@@ -1,4 +1,4 @@
-"""Which episodes are held out, and which process takes which."""
+"""The hold-out split, and the share of each process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Item = TypeVar("Item")
 
 
 def held_out_rows(outcomes: Sequence[bool | None], share: float, seed: int) -> set[int]:
-    """Draw the episodes to hold out, the same ones for the same seed.
+    """Draw the episodes to hold out, stratified by outcome; the same seed draws the same ones.
 
-    Of n episodes with one outcome ``share * n`` are held out, rounded, but at least one stays on
-    either side where n is two or more. A single one is for training. Shares of 0 and 1 mean none
-    and all.
+    Of n episodes with the same outcome ``share * n`` are held out, rounded, but at least one is held out
+    and at least one kept if n is two or more. A single one is kept for training. Shares of 0 and 1
+    hold out none and all.
 
     Args:
-        outcomes: success of each episode; None where it is not known.
-        share: between 0 and 1.
-        seed: of the draw.
+        outcomes: success of each episode; None if unknown.
+        share: fraction to hold out, between 0 and 1.
+        seed: seed of the draw.
 
     Returns:
-        Their rows.
+        Positions in `outcomes`.
     """
     if share in (0, 1):
         return set(range(len(outcomes))) if share else set()
@@ -40,5 +40,5 @@ def held_out_rows(outcomes: Sequence[bool | None], share: float, seed: int) -> s
 
 
 def share_of(items: Sequence[Item], process: int, processes: int) -> Sequence[Item]:
-    """Return every N-th item, counted from a process's own: together they take each item once."""
+    """Return every `processes`-th item, starting with number `process`."""
     return items[process::processes]

@@ -1,4 +1,4 @@
-"""Environments: Gymnasium's, by id, prepared for episode-level feedback."""
+"""Gymnasium environments by id, wrapped for episode-level feedback."""
 
 from rrd_lightning.envs.environment import Environment
 from rrd_lightning.envs.episodic import EpisodicFeedback

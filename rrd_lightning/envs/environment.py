@@ -1,4 +1,4 @@
-"""Which environment: an id and its options, and how to make one or many of it."""
+"""The environment of a run: an id and its options, from which one or many are made."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Vectorization = Literal["sync", "async"]
 
 
 class Environment:
-    """A Gymnasium environment by its id, prepared for episode-level feedback.
+    """A Gymnasium environment by its id, wrapped for episode-level feedback.
 
-    Continuous actions are in [-1, 1] and scaled to the environment's bounds, float64 observations
-    become float32, and the reward is withheld until the episode ends (`EpisodicFeedback`).
+    Bounded continuous actions are given in [-1, 1] and scaled to the environment's bounds, float64
+    observations become float32, and the reward is withheld until the episode ends (`EpisodicFeedback`).
 
     Args:
-        id: Gymnasium's id, such as ``HalfCheetah-v5``, or ``module:Id-v0`` to import the module
-            that registers it first; or a task of LIBERO, ``libero_goal/NAME`` or ``libero_goal:8``.
-        max_episode_steps: time limit, in steps; the environment's own by default.
+        id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that
+            registers it first. Or a LIBERO task, such as ``libero_goal/NAME`` or ``libero_goal:8``.
+        max_episode_steps: time limit in steps; the environment's own by default.
         kwargs: passed to the environment's constructor.
 
     Raises:
@@ -46,12 +46,12 @@ class Environment:
             require_positive(max_episode_steps=max_episode_steps)
         spec = _find_spec(id)
         self.id = spec.id
-        self._spec = spec  # known here; a worker process may not know the id
+        self._spec = spec  # a worker process may not have registered the id
         self.kwargs = kwargs or {}
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
-        """Make one environment; arguments such as ``render_mode`` go to its constructor."""
+        """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor."""
         try:
             env = gymnasium.make(
                 self._spec, max_episode_steps=self.max_episode_steps, **{**self.kwargs, **kwargs}
@@ -66,22 +66,22 @@ class Environment:
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
     ) -> VectorEnv[Any, Any, Any]:
-        """Make several, stepped together; an ended episode restarts within the same step.
+        """Make several environments, stepped together; an ended episode restarts within the same step.
 
-        ``"async"`` starts processes, which import the running script: one without an
-        ``if __name__ == "__main__":`` would start itself again. One that fails, or gives no answer
-        within `timeout` seconds, is replaced (`Workers`).
+        ``"async"`` starts worker processes. They import the running script, which therefore needs an
+        ``if __name__ == "__main__":`` guard. A worker that fails, or does not answer within `timeout`
+        seconds, is replaced (`Workers`).
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)
         return SequentialVectorEnv([self.make] * num_envs)
 
     def _make_in_worker(self) -> Env[Any, Any]:
-        # The run's own process decides what an interrupt at the keyboard means. It makes one, too.
+        # Only the main process handles Ctrl-C. It calls this method too, to learn the spaces.
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         env = self.make()
-        env.env = PlainErrors(env.env)  # within, so that what the wrapper does by itself is covered too
+        env.env = PlainErrors(env.env)  # innermost, so that its errors are plain wherever the wrapper calls it
         return env
 
     @cached_property
@@ -93,12 +93,12 @@ class Environment:
 
     @property
     def observation_space(self) -> Space[Any]:
-        """Of one environment, as it is without the wrapper."""
+        """The observation space of a single environment, without the wrapper."""
         return self._spaces[0]
 
     @property
     def action_space(self) -> Space[Any]:
-        """Of one environment, in its own bounds."""
+        """The action space of a single environment, with its own bounds."""
         return self._spaces[1]
 
 
@@ -117,5 +117,9 @@ def _find_spec(id: str) -> EnvSpec:
     except gymnasium.error.Error as error:
         known = {known.lower(): known for known in gymnasium.registry}
         near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-        hint = f"near matches: {', '.join(known[match] for match in near)}" if near else "no id is near it"
+        hint = (
+            f"near matches: {', '.join(known[match] for match in near)}"
+            if near
+            else "no registered id is similar"
+        )
         raise ParameterError("env.id", id, f"is not a registered environment; {hint}") from error

@@ -1,4 +1,4 @@
-"""The wrapper of every environment: single precision in and out, and the reward withheld."""
+"""The wrapper of every environment: episodic feedback, scaled actions and float32."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from rrd_lightning.spaces import single_precision, unit_actions
 TRUE_REWARD = "true_reward"
 SUCCESS_KEYS = ("success", "is_success")
 INITIAL_STATE = "initial_state"
-NO_EPISODE_START = "[null, null]"  # an `episode_start` that says nothing
+NO_EPISODE_START = "[null, null]"  # `episode_start` before the first reset
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
 class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
-    """Withholds the reward until the episode ends, and then gives its sum, the return.
+    """Withholds the reward until the episode ends, and then gives the sum of all rewards, the return.
 
     The environment's own reward of each step is in ``info["true_reward"]``, for evaluation. Of the
-    environment's other information only success passes, as ``info["success"]``: the rest would be
-    gathered at each step for nobody. An environment that rewards the last step alone is unchanged.
+    environment's other infos only success is passed on, as ``info["success"]``: collecting unused infos
+    at every step would take time. An environment that rewards only the last step is unchanged.
 
-    Bounded continuous actions are float32 in [-1, 1] and scaled to the environment's bounds, float64
-    observations become float32, the precision of the networks. Wrappers of their own would take a
-    tenth of the time of a fast simulator.
+    Bounded continuous actions are float32 in [-1, 1] and scaled to the environment's bounds; float64
+    observations become float32, the networks' precision. Separate wrappers for this would take a tenth
+    of a fast simulator's time.
 
     Attributes:
         to_native: scales an action to the environment's bounds.
-        to_single: gives an observation of the environment its precision.
+        to_single: casts an observation of the environment to float32.
+        episode_start: JSON of the generator's state, or the seed, at the last reset, and of the initial
+            state, from which `fast_forward` repeats the reset.
+        past: an `episode_start` and the actions since, for `fast_forward`.
     """
 
     def __init__(self, env: Env[Any, Any]) -> None:
@@ -43,10 +46,10 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, and remember from which state of the generator.
+        """Start an episode, and record how to repeat this reset.
 
-        And from which initial state, where the environment names it in ``info["initial_state"]``: it is
-        one that ``reset(options={"initial_state": ...})`` takes.
+        That is the generator's state or the seed and, if the environment reports ``info["initial_state"]``,
+        the value to pass to ``reset(options={"initial_state": ...})``.
         """
         start = seed if seed is not None else self.unwrapped.np_random.bit_generator.state
         self._return = 0.0
@@ -56,10 +59,10 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         return self.to_single(observation), {}
 
     def fast_forward(self) -> tuple[Any, list[float]]:
-        """Bring the environment to where `past`, an `episode_start` and the actions since, had led.
+        """Repeat the reset and the actions of `past`.
 
-        Deterministic environments whose randomness is all in their generator get there to the last
-        bit; the caller compares what comes back with what was seen then.
+        An environment that is deterministic given its generator's state and the actions reaches the same
+        state to the last bit. The caller compares the result with what was recorded.
 
         Returns:
             The observation after the last action, and the true reward of each step.
@@ -79,12 +82,12 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         return observation, rewards
 
     def step(self, action: Any) -> Step:
-        """Take a step; the reward is zero unless it is the episode's last."""
+        """Take a step; the reward is zero except at the episode's last step."""
         observation, *rest = self.step_native(self.to_native(action))
         return self.to_single(observation), *rest
 
     def step_native(self, action: Any) -> Step:
-        """Take a step by an action within the environment's bounds, to an observation as it gives it."""
+        """Take a step with an unscaled action, and return the observation without casting it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         true_reward = float(reward)
         self._return += true_reward
@@ -97,5 +100,5 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
 
 
 def _plain(value: Any) -> Any:
-    """Some bit generators keep their state in arrays and NumPy integers."""
+    """Convert the arrays and NumPy integers in the state of some bit generators."""
     return value.tolist()

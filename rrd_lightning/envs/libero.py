@@ -1,4 +1,4 @@
-"""LIBERO: 130 tasks of a robot arm at a table, in hf-libero's simulator.
+"""LIBERO: 130 manipulation tasks of a robot arm, in hf-libero's simulator.
 
 Liu et al., "LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning", 2023.
 """
@@ -25,35 +25,35 @@ RESET_ATTEMPTS = 10
 
 
 class Libero(Env[Any, Any]):
-    """A task of LIBERO, seen through its cameras.
+    """A LIBERO task, observed through cameras.
 
-    Observations are a dictionary of ``agentview`` and, where asked for, ``wrist``: upright images,
-    uint8 ``[3, size, size]``; and ``proprioception``, float32 ``[9]``: the end effector's position
+    Observations are a dictionary of ``agentview`` and, optionally, ``wrist``, upright images, uint8
+    ``[3, size, size]``; and optionally ``proprioception``, float32 ``[9]``: the end effector's position
     (metres), its orientation (quaternion x, y, z, w) and the two fingers' positions (metres).
-    Actions, ``[7]`` in [-1, 1], move the end effector (3), turn it (3) and close the gripper (1). The
-    reward is 1 at success, which ends the episode, and 0 before.
+    Actions, ``[7]`` in [-1, 1], translate the end effector (3), rotate it (3) and close the gripper (1).
+    The reward is 1 at success, which ends the episode, and 0 before.
 
-    All that is random comes from ``np_random``: an episode repeats to the last bit from the generator's
-    state and the actions, where the MuJoCo version is the same. With ``initial_states="cycled"`` it
-    needs ``reset(options={"initial_state": …})`` as well, with the number that the first reset reported.
+    All randomness comes from ``np_random``: with the same MuJoCo version, the generator's state and the
+    actions reproduce an episode to the last bit. With ``initial_states="cycled"`` this also takes
+    ``reset(options={"initial_state": …})``, with the number that the first reset reported.
 
     The simulator is built at the first reset, in the process that uses it.
 
     Args:
-        task: an id that `find_task` knows.
-        size: width and height of the images, in pixels, 64 to 256.
-        wrist: whether the wrist camera is observed.
-        proprioception: whether the end effector is observed.
+        task: an id that `find_task` accepts.
+        size: width and height of the images in pixels, 64 to 256.
+        wrist: observe the wrist camera.
+        proprioception: observe the end effector.
         initial_states: which of the benchmark's initial states an episode starts from: ``"random"``,
-            ``"cycled"`` (one after another, from the seed's number), or always that of a number.
-        settle_steps: zero actions at the start, in which the objects, placed above the table, fall.
-        fast_rendering: leave out shadows and reflections.
-        assets: folder of LIBERO's assets; by default that of the environment variable
-            ``RRD_LIBERO_ASSETS``, or else what hf-libero has or downloads.
-        render_mode: ``"rgb_array"`` to let `render` return the latest ``agentview``.
+            ``"cycled"`` (one after another, starting with the seed), or a fixed number.
+        settle_steps: steps with zero actions after a reset, while the objects fall onto the table.
+        fast_rendering: render without shadows and reflections.
+        assets: folder of LIBERO's assets; by default the environment variable ``RRD_LIBERO_ASSETS``, or
+            else the assets that hf-libero has or downloads.
+        render_mode: ``"rgb_array"`` lets `render` return the latest ``agentview`` image.
 
     Raises:
-        ParameterError: if an argument is out of range, or something that LIBERO needs is missing.
+        ParameterError: if an argument is out of range, or a requirement of LIBERO is not installed.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 - Gymnasium's
@@ -72,9 +72,9 @@ class Libero(Env[Any, Any]):
     ) -> None:
         found = find_task(task)
         if found is None:
-            raise ParameterError("task", task, "must be an id such as libero_goal:8")
+            raise ParameterError("task", task, "must be a LIBERO task, such as libero_goal:8")
         if not 64 <= size <= 256:
-            raise ParameterError("env.kwargs.size", size, "must be from 64 to 256")
+            raise ParameterError("env.kwargs.size", size, "must be between 64 and 256")
         require_not_negative(**{"env.kwargs.settle_steps": settle_steps})
         self.task = found
         self._states = found.initial_states()
@@ -106,7 +106,7 @@ class Libero(Env[Any, Any]):
         """Start an episode; ``options={"initial_state": number}`` chooses its initial state.
 
         Raises:
-            RuntimeError: if LIBERO finds no place for its objects.
+            RuntimeError: if LIBERO cannot place its objects without collisions.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -120,7 +120,7 @@ class Libero(Env[Any, Any]):
         return self._observe(simulated), info
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray[Any, Any]], float, bool, bool, dict[str, Any]]:
-        """Act for a twentieth of a second."""
+        """Apply an action for a twentieth of a second."""
         simulated, _, success, _ = self._simulator.step(np.asarray(action, np.float64))
         success = bool(success)
         return self._observe(simulated), float(success), success, False, {"success": success}
@@ -146,7 +146,7 @@ class Libero(Env[Any, Any]):
         return state
 
     def _reset_simulator(self) -> None:
-        """Place the fixtures (stove, cabinet, rack), which the initial states do not hold."""
+        """Place the fixtures (stove, cabinet, rack), which are not part of the initial states."""
         for _ in range(RESET_ATTEMPTS):
             seed = int(self.np_random.integers(2**31))
             try:
@@ -157,7 +157,7 @@ class Libero(Env[Any, Any]):
             else:
                 return
         raise RuntimeError(
-            f"{self.task.id}: no place for its objects in {RESET_ATTEMPTS} attempts: {cause}"
+            f"{self.task.id}: objects could not be placed in {RESET_ATTEMPTS} attempts: {cause}"
         ) from cause
 
     def _try_reset(self, seed: int) -> None:
@@ -166,16 +166,16 @@ class Libero(Env[Any, Any]):
                 self._simulator = self._build()
             self._camera = _Camera(self._simulator.sim, self.fast_rendering)
         robosuite = self._simulator.env
-        # LIBERO adds its samplers of open drawers and the like again at each reset; all would draw.
+        # LIBERO adds its samplers of open drawers and the like again at each reset, and all of them draw.
         robosuite.object_property_initializers.clear()
-        # Its own way of letting go of the last model is a full garbage collection, 0.2 s and more.
+        # Otherwise robosuite frees the last model by a full garbage collection, which takes 0.2 s or more.
         robosuite.sim = None
         with _numpy_seeded(seed):
             robosuite.reset()
         self._camera.look_at(robosuite.sim)
 
     def _build(self) -> Any:
-        # Its cameras are off: they would take pictures at every step of the settling too.
+        # Without its cameras, which would also render every settling step.
         return simulator_module("libero.libero.envs.env_wrapper", self._assets).ControlEnv(
             str(self.task.file("bddl_files", "bddl")),
             use_camera_obs=False,
@@ -184,7 +184,7 @@ class Libero(Env[Any, Any]):
         )
 
     def _observe(self, simulated: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        observation = {name: self._camera.picture(CAMERAS[name], self.size) for name in self._cameras}
+        observation = {name: self._camera.render(CAMERAS[name], self.size) for name in self._cameras}
         if "proprioception" in self.observation_space.spaces:  # type: ignore[attr-defined]
             parts = [simulated[name] for name in PROPRIOCEPTION]
             observation["proprioception"] = np.concatenate(parts).astype(np.float32)
@@ -193,29 +193,29 @@ class Libero(Env[Any, Any]):
 
 
 class _Camera:
-    """Takes pictures of one simulator after another, of the same scene.
+    """Renders the simulators that a scene has from reset to reset, in one graphics context.
 
-    Robosuite makes a new graphics context at each reset, and uploads all meshes and textures again:
-    0.4 s in software.
+    Robosuite would create a new context at each reset and upload all meshes and textures again, which
+    takes 0.4 s in software.
     """
 
     def __init__(self, sim: Any, fast: bool) -> None:
         binding = simulator_module("robosuite.utils.binding_utils")
         self._context = binding.MjRenderContextOffscreen(sim, device_id=-1)
-        # Collision shapes are of group 0, what is to be seen of group 1.
+        # Group 0 holds collision shapes, group 1 visible ones.
         self._context.vopt.geomgroup[:2] = 0, 1
         if fast:
             mujoco = import_module("mujoco")
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._context.scn.flags[flag] = 0
         self.look_at(sim)
-        _let_go()
+        _release_context()
 
     def look_at(self, sim: Any) -> None:
         self._context.sim, self._context.model, self._context.data = sim, sim.model, sim.data
 
-    def picture(self, camera: str, size: int) -> np.ndarray[Any, Any]:
-        """Return the camera's picture, upright, uint8 ``[3, size, size]``."""
+    def render(self, camera: str, size: int) -> np.ndarray[Any, Any]:
+        """Return the camera's image, upright, uint8 ``[3, size, size]``."""
         context = self._context
         with self._current():
             context.render(size, size, context.model.camera_name2id(camera))
@@ -223,7 +223,7 @@ class _Camera:
         return np.ascontiguousarray(bottom_up[::-1].transpose(2, 0, 1))
 
     def close(self) -> None:
-        # What is freed is what the current context knows by these numbers.
+        # The context must be current: its objects are freed by number.
         with self._current():
             self._context.con.free()
         self._context = None
@@ -234,15 +234,15 @@ class _Camera:
         try:
             yield
         finally:
-            _let_go()
+            _release_context()
 
 
-def _let_go() -> None:
-    """Leave no OSMesa context current.
+def _release_context() -> None:
+    """Make sure that no OSMesa context is current.
 
-    One that is destroyed while it is current leaves pointers behind, through which the next one jumps.
-    MuJoCo's `GLContext.free` means to let go first, but never finds that it is current: it compares
-    pointer objects, which are equal to themselves alone.
+    A context destroyed while current leaves dangling pointers, through which the next one crashes.
+    MuJoCo's `GLContext.free` intends to release it first, but never detects that it is current, since it
+    compares pointer objects by identity.
     """
     if os.environ.get("MUJOCO_GL") == "osmesa":
         gl, osmesa = import_module("OpenGL.GL"), import_module("OpenGL.osmesa")
@@ -263,7 +263,7 @@ def _check_initial_states(initial_states: str | int, number: int) -> None:
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed NumPy's global generator, which LIBERO draws from, and leave it as it was."""
+    """Seed NumPy's global generator, which LIBERO draws from, and restore its state afterwards."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:

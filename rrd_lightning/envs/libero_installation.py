@@ -1,4 +1,4 @@
-"""Where LIBERO is, what it needs, and how it is imported without a question."""
+"""Checking LIBERO's installation, and importing it without its interactive prompts."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ from packaging.specifiers import SpecifierSet
 from rrd_lightning.errors import ParameterError
 
 ASSETS_VARIABLE = "RRD_LIBERO_ASSETS"
-# From 3.4 on, objects of libero_spatial come to rest elsewhere.
+# From 3.4 on, objects of libero_spatial come to rest in other places.
 MUJOCO = SpecifierSet(">=3.2.7,<3.4")
 MODULES = ("libero", "robosuite", "bddl", "numba", "cv2", "easydict", "future", "termcolor", "OpenGL")
 INSTALL = "pip install 'rrd-lightning[libero]' (beside a CPU-only torch, from a checkout: make setup-libero)"
 
 
 def check_installation(assets: str | None) -> None:
-    """Make sure, before any long work, that all that LIBERO needs is there.
+    """Check LIBERO's requirements.
+
+    Args:
+        assets: folder of LIBERO's assets; None to let hf-libero provide them.
 
     Raises:
-        ParameterError: if not, with what to do about it.
+        ParameterError: listing everything that is missing, and how to install it.
     """
     missing = []
     if modules := [name for name in MODULES if importlib.util.find_spec(name) is None]:
@@ -43,20 +46,20 @@ def check_installation(assets: str | None) -> None:
     _choose_graphics()
     if os.environ.get("MUJOCO_GL") == "osmesa" and not ctypes.util.find_library("OSMesa"):
         missing.append(
-            "the library OSMesa, for pictures without a GPU: apt-get install libosmesa6 (with a GPU: "
+            "the library OSMesa, to render without a GPU: apt-get install libosmesa6 (with a GPU: "
             "export MUJOCO_GL=egl)"
         )
     if assets is not None and not (Path(assets) / "scenes").is_dir():
         missing.append(
-            f"LIBERO's assets, which are not in {assets!r}: export {ASSETS_VARIABLE}=FOLDER, the one that "
-            f"holds scenes/, or unset it to let hf-libero download them"
+            f"its assets, which are not in {assets!r}: export {ASSETS_VARIABLE}=FOLDER, the folder that "
+            f"contains scenes/, or unset it to let hf-libero download them"
         )
     if missing:
-        raise ParameterError("env.id", "libero", f"LIBERO lacks {'; and '.join(missing)}")
+        raise ParameterError("env.id", "libero", f"LIBERO needs {'; and '.join(missing)}")
 
 
 def _choose_graphics() -> None:
-    """Choose how MuJoCo draws, which it reads at its import, unless the user has chosen."""
+    """Set MuJoCo's rendering backend, which it reads when imported, unless the user has set it."""
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl" if torch.cuda.device_count() else "osmesa")
 
@@ -74,10 +77,10 @@ def package_folder() -> Path:
 
 
 def simulator_module(name: str, assets: str | None = None) -> Any:
-    """Import a module of LIBERO or robosuite, without question or print.
+    """Import a module of LIBERO or robosuite, without prompts or output.
 
     Raises:
-        ParameterError: if there are no assets, and they cannot be downloaded.
+        ParameterError: if there are no assets and they cannot be downloaded.
     """
     if name not in sys.modules:
         logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
@@ -90,7 +93,7 @@ def simulator_module(name: str, assets: str | None = None) -> Any:
                 raise ParameterError(
                     "env.kwargs.assets",
                     None,
-                    "LIBERO's assets cannot be downloaded: connect this machine, or "
+                    "LIBERO's assets could not be downloaded: connect this machine to the internet, or "
                     f"export {ASSETS_VARIABLE}=FOLDER",
                 )
             import_module("libero.libero.envs")
@@ -98,7 +101,7 @@ def simulator_module(name: str, assets: str | None = None) -> Any:
 
 
 def _write_configuration() -> None:
-    """Write LIBERO's default configuration where it has none: it would ask for it."""
+    """Write LIBERO's default configuration if there is none, since it would prompt for it."""
     folder = Path(os.environ.get("LIBERO_CONFIG_PATH", "~/.libero")).expanduser()
     if (folder / "config.yaml").exists():
         return
@@ -112,7 +115,7 @@ def _write_configuration() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep LIBERO's prints and its dependencies' deprecations from the console."""
+    """Suppress LIBERO's output and its dependencies' deprecation warnings."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from rrd_lightning.envs.libero_installation import package_folder
 from rrd_lightning.errors import ParameterError
 
-# The time limits of OpenVLA's evaluation: somewhat above the longest demonstration of each suite.
+# As in OpenVLA's evaluation: somewhat above the length of each suite's longest demonstration.
 TIME_LIMITS = {
     "libero_spatial": 220,
     "libero_object": 280,
@@ -39,7 +39,7 @@ class Task(NamedTuple):
         return f"{self.suite}/{self.name}"
 
     def spec(self) -> EnvSpec:
-        """Return what Gymnasium makes the environment from."""
+        """Return the spec from which Gymnasium makes the environment."""
         return EnvSpec(
             self.id,
             entry_point="rrd_lightning.envs.libero:Libero",
@@ -52,13 +52,13 @@ class Task(NamedTuple):
         return package_folder() / folder / self.suite / f"{self.name}.{ending}"
 
     def instruction(self) -> str:
-        """Return what the robot is told to do."""
+        """Return the instruction in natural language."""
         said = re.search(r"\(:language\s+([^)]*)\)", self.file("bddl_files", "bddl").read_text())
         return " ".join(said[1].split()) if said else self.name.replace("_", " ")
 
     def initial_states(self) -> np.ndarray[Any, Any]:
         """Return the benchmark's initial states of the simulator, ``[50, state size]``."""
-        # What their pickled arrays are made of, under NumPy's old name of its core.
+        # The classes in their pickled arrays, under the name of NumPy's core before version 2.
         rebuild = import_module("numpy._core.multiarray")._reconstruct
         array: list[Any] = [np.ndarray, np.dtype, np.dtypes.Float64DType]
         array.append((rebuild, "numpy.core.multiarray._reconstruct"))
@@ -68,10 +68,10 @@ class Task(NamedTuple):
 
 
 def find_task(id: str) -> Task | None:
-    """Find the task that an id such as ``libero_goal/NAME`` or ``libero_goal:8`` stands for.
+    """Find a task by its id, such as ``libero_goal/NAME`` or ``libero_goal:8``.
 
     Returns:
-        None where the id is not one of LIBERO.
+        The task; None if the id does not start with ``libero_``.
 
     Raises:
         ParameterError: if there is no such suite or task, or LIBERO is not installed.
@@ -80,13 +80,13 @@ def find_task(id: str) -> Task | None:
         return None
     suite, _, name = id.replace(":", "/", 1).partition("/")
     if suite not in TIME_LIMITS:
-        raise ParameterError("env.id", id, f"is of no suite of LIBERO; {_valid(suite, list(TIME_LIMITS))}")
+        raise ParameterError("env.id", id, f"is not in a LIBERO suite; {_options(suite, list(TIME_LIMITS))}")
     names = task_names()[suite]
     if name.isdecimal() and int(name) < len(names):
         name = names[int(name)]
     if name not in names:
         numbers = f"or a number: {suite}:0 to {suite}:{len(names) - 1}"
-        raise ParameterError("env.id", id, f"is no task of {suite}; {_valid(name, names)}; {numbers}")
+        raise ParameterError("env.id", id, f"is not a task of {suite}; {_options(name, names)}; {numbers}")
     return Task(suite, name)
 
 
@@ -97,11 +97,11 @@ def task_names() -> dict[str, list[str]]:
     Raises:
         ParameterError: if LIBERO is not installed.
     """
-    # A file of names alone, run by itself: its package would ask a question when imported.
+    # This file only holds names; importing its package would prompt the user.
     names = runpy.run_path(str(package_folder() / "benchmark" / "libero_suite_task_map.py"))
     return {suite: names["libero_task_map"][suite] for suite in TIME_LIMITS}
 
 
-def _valid(name: str, names: list[str]) -> str:
+def _options(name: str, names: list[str]) -> str:
     nearest_first = difflib.get_close_matches(name, names, n=len(names), cutoff=0)
-    return f"valid, the nearest first: {', '.join(nearest_first)}"
+    return f"valid ones, most similar first: {', '.join(nearest_first)}"

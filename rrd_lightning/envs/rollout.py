@@ -1,4 +1,4 @@
-"""From steps of vectorised environments to finished episodes."""
+"""Assembling finished episodes from the steps of vectorised environments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PartialEpisode:
         return partial
 
     def finish(self, episode_return: float, terminated: bool, success: bool | None) -> TensorDict:
-        """Return the episode in the form that `EpisodeReplay.add_episode` takes."""
+        """Return the episode, as `EpisodeReplay.add_episode` takes it."""
         episode = TensorDict(
             {
                 keys.OBSERVATION: _stack(self.observations),
@@ -65,7 +65,7 @@ class PartialEpisode:
 
 
 class Rollout:
-    """Steps environments wrapped in `EpisodicFeedback` and puts their episodes together.
+    """Steps environments wrapped in `EpisodicFeedback` and assembles their episodes.
 
     Args:
         envs: vectorised environments that restart an ended episode within the same step.
@@ -81,7 +81,7 @@ class Rollout:
         self._partial: list[PartialEpisode] = []
 
     def reset(self, seed: int) -> None:
-        """Start an episode in every environment, from successive seeds."""
+        """Start an episode in every environment, with consecutive seeds from `seed`."""
         self._observation, _ = self.envs.reset(seed=seed)
         self._partial = [PartialEpisode(_row(self._observation, env)) for env in range(self.envs.num_envs)]
 
@@ -97,7 +97,7 @@ class Rollout:
             action: ``[num_envs, ...]``.
 
         Returns:
-            The episodes that this step ended.
+            The episodes that ended with this step.
         """
         self._observation, feedback, terminated, truncated, info = self.envs.step(action)
         done = (terminated | truncated).tolist()
@@ -123,7 +123,7 @@ class Rollout:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how each environment came to where it is, and the steps since its last reset."""
+        """Return what is needed to fast-forward each environment: its last reset and the steps since."""
         return {
             "starts": list(self.envs.get_attr("episode_start")),
             "partial": [partial.state_dict() for partial in self._partial],
@@ -131,10 +131,10 @@ class Rollout:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> list[int]:
-        """Bring each environment back to where it was, by its generator and its actions.
+        """Fast-forward each environment to its saved state.
 
         Returns:
-            The environments that came out elsewhere than they were. They begin a new episode.
+            Indices of the environments that diverged from what was saved. They start a new episode.
         """
         self.envs.action_space.np_random.bit_generator.state = json.loads(state_dict["action_space"])
         self._partial = [PartialEpisode.from_state_dict(partial) for partial in state_dict["partial"]]

@@ -1,4 +1,4 @@
-"""Environments that are stepped one after another, in this process."""
+"""Environments stepped one after another in this process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rrd_lightning.spaces import unit_actions
 
 
 class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
-    """Steps environments in turn; an ended episode restarts at once.
+    """Steps environments in turn; an ended episode restarts within the same step.
 
-    A step gives what Gymnasium's own class would give, but for success, which only an episode's last
-    step tells. Gymnasium's general way of gathering what environments return takes nearly as long as
-    a fast simulator, and scaling all actions at once as long as scaling one.
+    A step returns what Gymnasium's `SyncVectorEnv` returns, except that success is reported only at an
+    episode's last step. It is faster: Gymnasium's general way of collecting results takes nearly as
+    long as a fast simulator, and scaling all actions at once takes as long as scaling one.
 
     Args:
-        makers: each makes an environment.
+        makers: functions that each make an environment.
     """
 
     def __init__(self, makers: list[Callable[[], EpisodicFeedback]]) -> None:
@@ -47,12 +47,12 @@ class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
                 observation, _ = env.reset()
             self._env_obs[place] = observation
         infos[TRUE_REWARD] = true_rewards
-        observations = _together(self.single_observation_space, self._env_obs)
+        observations = _batched(self.single_observation_space, self._env_obs)
         return observations, rewards, terminated, truncated, infos
 
 
-def _together(space: Space[Any], rows: list[Any]) -> Any:
-    """Put observations into one array, or one of each part, of the space's precision."""
+def _batched(space: Space[Any], rows: list[Any]) -> Any:
+    """Stack observations into one array, or a dictionary of arrays, of the space's dtype."""
     if isinstance(space, spaces.Dict):
-        return {key: _together(part, [row[key] for row in rows]) for key, part in space.items()}
+        return {key: _batched(part, [row[key] for row in rows]) for key, part in space.items()}
     return np.array(rows, space.dtype)

@@ -1,4 +1,4 @@
-"""Environments in processes of their own, which are replaced when they fail."""
+"""Environments in worker processes, which are replaced when they fail."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from gymnasium.vector.utils import batch_space
 from torch.utils._pytree import tree_map
 
 DROPPED = "dropped"
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 _log = logging.getLogger(__name__)
-# Processes start from several threads; constructors of environments need not bear that.
-_MAKING = threading.Lock()
+# Workers start from several threads, but constructors of environments need not be thread-safe.
+_MAKE_LOCK = threading.Lock()
 
 
 class Workers(VectorEnv[Any, Any, Any]):
-    """Steps environments at the same time, each in its process; an ended episode restarts at once.
+    """Steps environments in parallel, each in its worker; an ended episode restarts within the same step.
 
-    An environment that raises an error, whose process dies, or that gives no answer in time is made
-    again in a new process, and its episode is lost. The step that comes upon it, or else the next one,
-    reports ``info["dropped"][environment]`` and the first observation of a new episode.
+    An environment that raises an error, whose worker dies, or that does not answer in time is made again
+    in a new worker, and its episode is dropped. The step that fails, or the next one, reports
+    ``info["dropped"][environment]`` and the first observation of a new episode.
 
-    Each is an `AsyncVectorEnv` of one, so that it can be replaced while the others stay as they are.
+    Each worker is an `AsyncVectorEnv` of one environment, so that it can be replaced on its own.
 
     Args:
-        make: makes an environment; called in this process too, to learn its spaces.
-        num_envs: how many.
-        timeout: seconds that an answer may take; a reset is one.
+        make: makes an environment; also called in this process, to learn its spaces.
+        num_envs: number of environments.
+        timeout: seconds that a step, a reset or a call may take.
 
     Raises:
-        RuntimeError: when one fails more than 5 times without ending an episode in between.
+        RuntimeError: if an environment fails more than 5 times without finishing an episode in between.
     """
 
     def __init__(self, make: Callable[[], Env[Any, Any]], num_envs: int, timeout: float = 300.0) -> None:
         self.num_envs = num_envs
         self.timeout = timeout
         self._make = make
-        # A process may take seconds to import everything: all of them at the same time.
+        # In parallel, since importing everything may take a worker seconds.
         with ThreadPoolExecutor(num_envs) as threads:
             self._workers = list(threads.map(lambda _: self._start(), range(num_envs)))
-        self._latest: list[Any] = [None] * num_envs  # each one's observation, [1, ...]
+        self._latest: list[Any] = [None] * num_envs  # latest observation of each, [1, ...]
         self._failures = [0] * num_envs
-        self._lost: set[int] = set()  # those whose lost episode no step has reported yet
+        self._unreported: set[int] = set()  # environments whose dropped episode has not been reported yet
         one = self._workers[0]
         self.metadata, self.render_mode = one.metadata, one.render_mode
         self.single_observation_space = one.single_observation_space
@@ -67,7 +67,7 @@ class Workers(VectorEnv[Any, Any, Any]):
         options = dict(options or {})
         mask = options.pop("reset_mask", np.ones(self.num_envs, dtype=bool))
         seeds = [seed + place for place in range(self.num_envs)] if isinstance(seed, int) else seed
-        results = self._ask(
+        results = self._request(
             lambda worker, place: worker.reset_async(seed=seeds and [seeds[place]], options=options),
             lambda worker, timeout: worker.reset_wait(timeout),
             np.flatnonzero(mask).tolist(),
@@ -75,15 +75,15 @@ class Workers(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {}
         for place, (self._latest[place], info) in results.items():
             infos = self._add_info(infos, _of_one(info), place)
-        self._lost -= set(np.flatnonzero(mask).tolist())
+        self._unreported -= set(np.flatnonzero(mask).tolist())
         return self._observations(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Take a step in every environment, but for those whose episode was lost."""
-        results = self._ask(
+        """Take a step in every environment, except those whose dropped episode is still to be reported."""
+        results = self._request(
             lambda worker, place: worker.step_async(actions[place : place + 1]),
             lambda worker, timeout: worker.step_wait(timeout),
-            [place for place in range(self.num_envs) if place not in self._lost],
+            [place for place in range(self.num_envs) if place not in self._unreported],
         )
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
@@ -95,14 +95,14 @@ class Workers(VectorEnv[Any, Any, Any]):
             if terminated[place] or truncated[place]:
                 self._failures[place] = 0
             infos = self._add_info(infos, _of_one(info), place)
-        for place in self._lost:
+        for place in self._unreported:
             infos = self._add_info(infos, {DROPPED: True}, place)
-        self._lost.clear()
+        self._unreported.clear()
         return self._observations(), rewards, terminated, truncated, infos
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of every environment, or get an attribute."""
-        return self._ask_until_answered(
+        return self._request_all(
             lambda worker, place: worker.call_async(name, *args, **kwargs),
             lambda worker, timeout: worker.call_wait(timeout)[0],
         )
@@ -114,7 +114,7 @@ class Workers(VectorEnv[Any, Any, Any]):
     def set_attr(self, name: str, values: Any) -> None:
         """Set an attribute of every environment, to a list's or tuple's values or to the same."""
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
-        self._ask_until_answered(
+        self._request_all(
             lambda worker, place: worker.set_attr(name, [each[place]]), lambda worker, timeout: None
         )
 
@@ -123,27 +123,29 @@ class Workers(VectorEnv[Any, Any, Any]):
         for worker in self._workers:
             try:
                 worker.close()
-            except Exception:  # it may have failed in any way, and is not needed any more
+            except Exception:  # whatever is wrong with it, it is not needed any more
                 _kill(worker)
 
-    def _ask_until_answered(self, begin: Callable[..., Any], wait: Callable[..., Any]) -> tuple[Any, ...]:
+    def _request_all(self, begin: Callable[..., Any], wait: Callable[..., Any]) -> tuple[Any, ...]:
         answers: dict[int, Any] = {}
         while len(answers) < self.num_envs:
-            answers |= self._ask(begin, wait, [place for place in range(self.num_envs) if place not in answers])
+            answers |= self._request(
+                begin, wait, [place for place in range(self.num_envs) if place not in answers]
+            )
         return tuple(answers[place] for place in range(self.num_envs))
 
-    def _ask(
+    def _request(
         self, begin: Callable[..., Any], wait: Callable[..., Any], places: Iterable[int]
     ) -> dict[int, Any]:
-        """Let environments do something at the same time.
+        """Make a request to several environments in parallel.
 
         Args:
-            begin: of a worker and its place, asks for it.
-            wait: of a worker and the seconds that are left, returns the answer.
-            places: of which environments.
+            begin: sends the request; takes a worker and its index.
+            wait: returns the answer; takes a worker and the remaining seconds.
+            places: indices of the environments.
 
         Returns:
-            The answers of those that gave one; the others are replaced.
+            The answers by index. Environments that failed are replaced and have none.
         """
         answers: dict[int, Any] = {}
         causes: dict[int, Exception] = {}
@@ -151,13 +153,13 @@ class Workers(VectorEnv[Any, Any, Any]):
         for place in places:
             try:
                 begin(self._workers[place], place)
-            except Exception as error:  # an environment may raise anything
+            except Exception as error:  # environments may raise anything
                 causes[place] = error
         for place in places:
             if place not in causes:
                 try:
                     with warnings.catch_warnings():
-                        # Gymnasium warns of an error that it is about to raise.
+                        # Gymnasium warns about an error before raising it.
                         warnings.simplefilter("ignore", UserWarning)
                         answers[place] = wait(self._workers[place], max(deadline - time.monotonic(), 0))
                 except Exception as error:
@@ -169,16 +171,16 @@ class Workers(VectorEnv[Any, Any, Any]):
         return answers
 
     def _replace(self, place: int, cause: Exception) -> None:
-        """Start an environment's process again, and an episode in it."""
+        """Start a new worker for an environment, and an episode in it."""
         while True:
             self._failures[place] += 1
-            reason = str(cause) or f"its process ended ({type(cause).__name__})"
-            if self._failures[place] > MOST_FAILURES:
+            reason = str(cause) or f"its worker process died ({type(cause).__name__})"
+            if self._failures[place] > MAX_FAILURES:
                 raise RuntimeError(
-                    f"environment {place} failed {self._failures[place]} times without ending an episode "
-                    f"in between, the last time because: {reason}"
+                    f"environment {place} failed {self._failures[place]} times without finishing an episode "
+                    f"in between; the last error: {reason}"
                 ) from cause
-            _log.warning("Environment %d failed and begins anew, its episode is dropped: %s", place, reason)
+            _log.warning("Environment %d failed and is restarted, its episode is dropped: %s", place, reason)
             try:
                 self._workers[place] = worker = self._start()
                 worker.reset_async()
@@ -187,11 +189,11 @@ class Workers(VectorEnv[Any, Any, Any]):
                 _kill(self._workers[place])
                 cause = error
             else:
-                self._lost.add(place)
+                self._unreported.add(place)
                 return
 
     def _start(self) -> AsyncVectorEnv[Any, Any]:
-        make = partial(_make_alone, self._make)
+        make = partial(_make_locked, self._make)
         return AsyncVectorEnv([make], copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def _observations(self) -> Any:
@@ -199,39 +201,41 @@ class Workers(VectorEnv[Any, Any, Any]):
 
 
 class PlainErrors(Wrapper[Any, Any, Any, Any]):
-    """Turns errors into such that reach another process: not every kind can be sent and made again."""
+    """Raises errors as RuntimeErrors, since not every exception can be pickled."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
-        first: tuple[Any, dict[str, Any]] = self._plainly(lambda: self.env.reset(seed=seed, options=options))
+        first: tuple[Any, dict[str, Any]] = self._raise_plainly(
+            lambda: self.env.reset(seed=seed, options=options)
+        )
         return first
 
     def step(self, action: Any) -> Any:
         """Take a step."""
-        return self._plainly(lambda: self.env.step(action))
+        return self._raise_plainly(lambda: self.env.step(action))
 
-    def _plainly(self, act: Callable[[], Any]) -> Any:
+    def _raise_plainly(self, act: Callable[[], Any]) -> Any:
         try:
             return act()
         except Exception as error:
-            traceback.print_exc()  # the message alone is sent
+            traceback.print_exc()  # only the message reaches the main process
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def _make_alone(make: Callable[[], Env[Any, Any]]) -> Env[Any, Any]:
-    with _MAKING:
+def _make_locked(make: Callable[[], Env[Any, Any]]) -> Env[Any, Any]:
+    with _MAKE_LOCK:
         return make()
 
 
 def _kill(worker: AsyncVectorEnv[Any, Any]) -> None:
     for process in worker.processes:
-        process.kill()  # one that hangs may not listen to less
+        process.kill()  # a hanging worker may ignore SIGTERM
         process.join()
     worker.closed = True
 
 
 def _of_one(info: dict[str, Any]) -> dict[str, Any]:
-    """Return the information of a vector of one environment as that of the environment."""
+    """Convert the infos of a vector of one environment to those of the environment."""
     return {
         key: _of_one(value) if isinstance(value, dict) else value[0]
         for key, value in info.items()

@@ -12,7 +12,7 @@ from rrd_lightning import RRDModule
 from rrd_lightning.cli import main
 from rrd_lightning.datasets import Demonstrations
 from rrd_lightning.episode import episode_transitions
-from tests.datasets.test_datasets import write_file
+from tests.datasets.libero_files import write_file
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -20,7 +20,11 @@ CHECKPOINT = "runs/demonstrations/version_0/checkpoints/last.ckpt"
 TINY = [
     *["--data.capacity=100", "--data.train_batches=1", "--data.iterations_per_epoch=2", "--data.batch_size=4"],
     *["--data.rrd_batch_size=4", "--data.rrd_sample_size=4", "--data.held_out=0.25", "--trainer.max_steps=2"],
-    *["--data.image_size=null", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"],
+    *[
+        "--data.demonstrations.image_size=null",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+    ],
 ]
 
 
@@ -29,7 +33,7 @@ def demonstrations() -> str:
     Path("demos").mkdir()
     write_file("demos/a.hdf5", demos=4, steps=6, size=40)
     write_file("demos/b.hdf5", demos=2, steps=5, size=40, obs_alignment="before")
-    main(["fit", "--config=libero_offline", "--data.demonstrations=demos", *TINY])
+    main(["fit", "--config=libero_offline", "--data.demonstrations.paths=demos", *TINY])
     return "demos"
 
 

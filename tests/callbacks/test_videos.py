@@ -65,5 +65,7 @@ def test_a_run_with_images_leaves_videos_and_pictures(monkeypatch: pytest.Monkey
     assert {"episode-0", "episode-1", "reward"} <= set(events.Tags()["images"])
     assert events.Images("episode-0")[0].encoded_image_string.startswith(b"GIF")
     monkeypatch.setattr("rrd_lightning.callbacks.videos.find_spec", lambda name: None)
-    with pytest.warns(UserWarning, match=r"no video is written: pip install 'rrd-lightning\[video\]'"):
+    with pytest.warns(
+        UserWarning, match=r"videos are skipped, since ffmpeg is missing: pip install 'rrd-lightning\[video\]'"
+    ):
         run("Pixels-v0", collect={"total_env_steps": 140}, callbacks=[Videos()], **options)

@@ -173,7 +173,11 @@ def test_failed_worker_is_replaced_and_its_episode_dropped(way: str, caplog: pyt
     finished += step_all(rollout, 1.0)
     assert rollout.dropped == 1
     (new,) = torch.nonzero((rollout.observation == 0).all(-1) & (before[:, 0] > 0))
-    reasons = {"raise": "ParameterError: simulator='x'", "exit": "ended", "hang": "timed out after"}
+    reasons = {
+        "raise": "ParameterError: simulator='x'",
+        "exit": "its worker process died",
+        "hang": "timed out after",
+    }
     assert reasons[way] in caplog.text
     # Its first episode in the new process begins at its first step.
     for _ in range(10):
@@ -215,7 +219,7 @@ def test_worker_that_dies_between_steps_is_noticed_by_whatever_comes_first() -> 
 
 
 def test_worker_that_fails_again_and_again_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rrd_lightning.envs.workers.MOST_FAILURES", 1)
+    monkeypatch.setattr("rrd_lightning.envs.workers.MAX_FAILURES", 1)
     rollout = failing_rollout("raise", 1)
 
     def fail() -> None:
@@ -227,7 +231,7 @@ def test_worker_that_fails_again_and_again_ends_the_run(monkeypatch: pytest.Monk
         pass
     fail()
     assert rollout.dropped == 2
-    message = r"environment 0 failed 2 times .* because: ParameterError: simulator='x'"
+    message = r"environment 0 failed 2 times .* last error: ParameterError: simulator='x'"
     with pytest.raises(RuntimeError, match=message):
         fail()
     rollout.envs.close()

@@ -71,18 +71,19 @@ def test_ids() -> None:
 
 def test_unknown_suites_and_tasks_list_the_valid_ones() -> None:
     with pytest.raises(
-        ParameterError, match="is of no suite of LIBERO; valid, the nearest first: libero_goal, "
+        ParameterError, match="is not in a LIBERO suite; valid ones, most similar first: libero_goal, "
     ) as error:
         Environment("libero_goals/x")
     assert all(suite in str(error.value) for suite in libero_task.TIME_LIMITS)
     with pytest.raises(
-        ParameterError, match="no task of libero_goal; valid, the nearest first: put_the_bowl_on_the_stove, "
+        ParameterError,
+        match="not a task of libero_goal; valid ones, most similar first: put_the_bowl_on_the_stove, ",
     ) as error:
         Environment("libero_goal/put_the_bowl_on_the_stov")
     assert all(name in str(error.value) for name in libero_task.task_names()["libero_goal"])
     with pytest.raises(ParameterError, match="libero_goal:0 to libero_goal:9"):
         Environment("libero_goal:10")
-    with pytest.raises(ParameterError, match="is no task of libero_10; valid, the nearest first: "):
+    with pytest.raises(ParameterError, match="is not a task of libero_10; valid ones, most similar first: "):
         Environment("libero_10")
 
 
@@ -90,12 +91,12 @@ def test_unknown_suites_and_tasks_list_the_valid_ones() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"size": 63}, r"env.kwargs.size=63: must be from 64 to 256"),
-        ({"size": 257}, r"env.kwargs.size=257: must be from 64 to 256"),
+        ({"size": 63}, r"env.kwargs.size=63: must be between 64 and 256"),
+        ({"size": 257}, r"env.kwargs.size=257: must be between 64 and 256"),
         ({"settle_steps": -1}, r"env.kwargs.settle_steps=-1: must not be negative"),
         ({"initial_states": "first"}, r"initial_states='first': must be one of random, cycled, or a number"),
         ({"initial_states": 50}, r"initial_states=50: must be .* from 0 to 49"),
-        ({"assets": "nowhere"}, r"LIBERO lacks LIBERO's assets, which are not in 'nowhere': export RRD_"),
+        ({"assets": "nowhere"}, r"LIBERO needs its assets, which are not in 'nowhere': export RRD_"),
         ({"no_such": 1}, r"cannot be made: .*no_such"),
     ],
 )
@@ -259,13 +260,13 @@ def test_relived_episode_goes_on_through_the_cycle() -> None:
 @simulated
 def test_only_what_is_asked_for_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    picture = libero._Camera.picture
+    picture = libero._Camera.render
 
     def spy(self: Any, camera: str, size: int) -> np.ndarray:
         drawn.append(camera)
         return picture(self, camera, size)
 
-    monkeypatch.setattr(libero._Camera, "picture", spy)
+    monkeypatch.setattr(libero._Camera, "render", spy)
     env = make(settle_steps=5)
     env.reset(seed=0)
     env.step(np.zeros(7, np.float32))
@@ -331,7 +332,9 @@ def test_resets_are_tried_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPa
         raise RandomizationError("the table is full")
 
     monkeypatch.setattr(env.unwrapped._simulator.env, "reset", crowded)
-    with pytest.raises(RuntimeError, match=f"{BOWL}: no place .* in 10 attempts: the table is full"):
+    with pytest.raises(
+        RuntimeError, match=f"{BOWL}: objects could not be placed in 10 attempts: the table is full"
+    ):
         env.reset()
     assert len(tries) == libero.RESET_ATTEMPTS
 
@@ -401,9 +404,9 @@ def test_a_reward_model_of_demonstrations_tells_held_out_successes_from_failures
     """Learned from successes and failures; from successes alone there is nothing to learn."""
     files = [str(DEMOS / f"turn_on_the_stove_64_{kind}.hdf5") for kind in ("demo", "failures")]
     fit = ["fit", "--config=libero_offline", "--data.held_out=0.25", "--trainer.max_steps=640"]
-    main([*fit, f"--data.demonstrations={json.dumps(files)}"])
+    main([*fit, f"--data.demonstrations.paths={json.dumps(files)}"])
     with Path("runs/demonstrations/version_0/metrics.csv").open() as file:
         last = [row for row in csv.DictReader(file) if row["evaluate/return_error"]][-1]
     assert float(last["evaluate/success_auc_mean"]) > 0.9
     with pytest.warns(UserWarning, match="THE RETURNS OF THE DEMONSTRATIONS HARDLY VARY"):
-        main([*fit, f"--data.demonstrations={files[0]}"])
+        main([*fit, f"--data.demonstrations.paths={files[0]}"])

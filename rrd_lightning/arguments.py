@@ -1,0 +1,130 @@
+"""The command line's arguments before they are parsed: packaged configurations and checkpoints."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_info
+
+from rrd_lightning.agents import Agent
+from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.datasets import Reader
+from rrd_lightning.decomposition import Decomposition
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.networks import find_class
+from rrd_lightning.replay import PairedSampler
+
+DEFAULT_ROOT = "runs"
+CONFIG_OPTIONS = ("--config", "-c")
+CHECKPOINT_OPTION, ROOT_OPTION = "--ckpt_path", "--trainer.default_root_dir"
+
+# Where a configuration may name a class, and of which kind. The kind is checked here for every one of
+# these: a factory such as `model.agent` accepts any callable, and a checkpoint may come from a stranger.
+CLASSES: dict[tuple[str, str], type] = {
+    ("model", "agent"): Agent,
+    ("model", "decomposition"): Decomposition,
+    ("data", "sampler"): PairedSampler,
+    ("data", "demonstrations"): Reader,
+}
+
+
+def expand(args: list[str]) -> list[str]:
+    """Replace names of packaged configurations by paths, and insert a checkpoint's configuration.
+
+    The checkpoint's configuration comes first, so that everything the user gives overrides it.
+
+    Raises:
+        ParameterError: if a configuration or a checkpoint does not exist, or the checkpoint is damaged.
+    """
+    expanded: list[str] = []
+    for arg in args:
+        option, equals, value = arg.partition("=")
+        with_value = equals and option in {*CONFIG_OPTIONS, CHECKPOINT_OPTION, ROOT_OPTION}
+        expanded += [option, value] if with_value else [arg]
+    root = DEFAULT_ROOT
+    for place, option in enumerate(expanded[:-1], start=1):
+        if option in CONFIG_OPTIONS:
+            expanded[place] = find_config(expanded[place])
+            root = root_in(expanded[place]) or root
+        elif option == ROOT_OPTION:
+            root = expanded[place]
+    if CHECKPOINT_OPTION not in expanded[:-1]:
+        return expanded
+    place = expanded.index(CHECKPOINT_OPTION)
+    checkpoint = find_checkpoint(expanded[place + 1], root, may_start=expanded[0] == "fit")
+    rest = expanded[1:place] + expanded[place + 2 :]
+    if checkpoint is None:
+        return expanded[:1] + rest
+    return expanded[:1] + saved_config(checkpoint) + [CHECKPOINT_OPTION, checkpoint] + rest
+
+
+def root_in(config: str) -> str | None:
+    """Return ``trainer.default_root_dir`` of a configuration file, if it sets it."""
+    content = yaml.safe_load(Path(config).read_text())
+    trainer = content.get("trainer") if isinstance(content, dict) else None
+    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+
+
+def saved_config(checkpoint: str) -> list[str]:
+    """Return a checkpoint's configuration as arguments; a checkpoint written from Python has none.
+
+    Raises:
+        ParameterError: if the file does not exist or is not a checkpoint, or if its configuration names a
+            class of the wrong kind.
+    """
+    config = read_checkpoint(checkpoint).get("config")
+    if not config:
+        return []
+    for (section, option), base in CLASSES.items():
+        if class_path := _class_path(config[section].get(option), plain=base is not Reader):
+            find_class(class_path, base)
+    return ["--config", yaml.safe_dump(config)]
+
+
+def _class_path(value: Any, *, plain: bool) -> Any:
+    """Return the class path in an option's value; `plain` if a string is one, and not a path of files."""
+    if isinstance(value, dict):
+        return value.get("class_path")
+    return value if plain else None
+
+
+def find_checkpoint(name: str, root: str, *, may_start: bool) -> str | None:
+    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs in a folder.
+
+    Args:
+        name: ``last``, or a path.
+        root: the folder of runs.
+        may_start: return None if there is no ``last.ckpt`` yet, so that the same command starts a job
+            and resumes it.
+
+    Raises:
+        ParameterError: if there is no ``last.ckpt`` and `may_start` is false.
+    """
+    if name != "last":
+        return name
+    found = list(Path(root).glob("*/version_*/checkpoints/last.ckpt"))
+    if found:
+        return str(max(found, key=lambda path: path.stat().st_mtime))
+    if may_start:
+        rank_zero_info(f"No last.ckpt in {root} yet: starting a new run")
+        return None
+    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt")
+
+
+def find_config(name: str) -> str:
+    """Return the path of a configuration: an existing file, or a packaged one by its name.
+
+    Raises:
+        ParameterError: if there is neither; the message lists the packaged ones.
+    """
+    if Path(name).is_file():
+        return name
+    paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
+    packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
+    if name not in packaged:
+        names = ", ".join(sorted(packaged))
+        raise ParameterError("config", name, f"is neither a file nor a packaged configuration ({names})")
+    return packaged[name]

@@ -1,0 +1,42 @@
+"""The x axis of logged metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from tests.logs import read_csv
+from tests.runs import run
+
+
+def test_metrics_are_logged_against_env_steps() -> None:
+    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
+    rows = read_csv()
+    training = [row for row in rows if "loss/critic" in row]
+    assert [int(row["step"]) for row in training] == list(range(120, 301, 20))
+    assert all("collect/return_mean" in row and "collect/env_steps_per_second" in row for row in training)
+    assert [row["collect/replay_transitions"] for row in training] == [row["step"] + ".0" for row in training]
+    evaluations = [row for row in rows if "evaluate/return_mean" in row]
+    assert [int(row["step"]) for row in evaluations] == [120, 200, 300]
+
+
+def test_clock_is_exact_beyond_single_precision() -> None:
+    class Late(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            pl_module.env_steps = 2**24 + 1
+
+    late = Late()
+    run(
+        callbacks=[late],
+        collect={"total_env_steps": 2**24 + 200},
+        evaluate={"episodes": 1, "every_n_env_steps": 2**24},
+        log_every_n_steps=4,
+    )
+    steps = {int(row["step"]) for row in read_csv()}
+    assert 2**24 + 121 in steps
+    assert all(step % 20 == (2**24 + 1) % 20 for step in steps)
+
+
+def test_logging_can_be_turned_off() -> None:
+    run(log_every_n_steps=0, logger=False)

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.spread import spread
 from rrd_lightning import RRDModule, keys
-from rrd_lightning.networks import MLP, compiled_kernels
+from rrd_lightning.networks import MLP
 
 ROUNDS = 15
 EXACT = 1e-6

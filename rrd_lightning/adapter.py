@@ -61,7 +61,8 @@ def _arrays(value: Any) -> Any:
 def _batched(arrays: Any, space: Space[Any]) -> tuple[Any, bool]:
     tensors = _tensors(arrays)
     several = len(batch_shape(tensors, space)) == 1
-    return (tensors if several else tensors[None]), several
+    batched = tensors if several else tensors[None]
+    return batched.auto_batch_size_(1) if isinstance(batched, TensorDict) else batched, several
 
 
 def _tensors(arrays: Any) -> Any:

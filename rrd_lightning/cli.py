@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -30,6 +31,7 @@ from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.export import export
 from rrd_lightning.module import RRDModule
 
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
@@ -190,7 +192,11 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # The interval counts updates across epochs; Lightning compares it with an epoch's training steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*", category=UserWarning)
+    args = list(sys.argv[1:] if args is None else args)
     try:
+        if args[:1] == ["export"]:
+            auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
         RRDCLI(
             RRDModule,
             ReplayDataModule,
@@ -199,7 +205,7 @@ def main(args: Sequence[str] | None = None) -> None:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=expand(list(sys.argv[1:] if args is None else args)),
+            args=expand(args),
         )
     except ParameterError as error:
         sys.exit(f"error: {error}")

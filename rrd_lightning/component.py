@@ -75,5 +75,5 @@ def _plain(name: str, value: Any) -> Any:
     raise ParameterError(
         name,
         value,
-        "must be a number, a string, a list or dictionary of these, or a class of a module: checkpoints hold it",
+        "must be a number, a string, a list or dictionary of these, or a module's class: checkpoints hold it",
     )

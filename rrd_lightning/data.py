@@ -1,9 +1,9 @@
-"""The DataModule: a sized stream of paired batches out of the episode replay."""
+"""The DataModule: paired batches from the episode replay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -14,38 +14,40 @@ from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import EpisodeReplay, LazyBatches, PairedSampler
+from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
 from rrd_lightning.seeding import derive_seed
 
 
 class ReplayDataModule(LightningDataModule):
-    """Feeds training with paired batches of transitions and subsequences.
+    """Owns the replay, and yields paired batches of transitions and subsequences for training.
 
     One Lightning epoch is `iterations_per_epoch` iterations of `train_batches` batches. Before each
-    iteration the stream calls `refill`, with which a collector keeps the replay filled. A training step
-    of Lightning gets one batch, or, with `updates_per_step`, a sequence of several.
+    iteration the dataloader calls `refill`, through which a collector adds new episodes. A training step
+    gets one batch or, with `updates_per_step` above 1, a sequence of several. The decomposition's `draws`
+    says whether the subsequences are random steps, whole episodes, or left out.
 
-    An empty replay begins with the demonstrations, if there are any: with a collector they are the
-    start, and count as warm-up, without one they are all there is. A replay out of a checkpoint
+    Demonstrations, if there are any, are added to an empty replay first: with a collector they
+    count as warm-up, without one they are the whole data. A replay that comes from a checkpoint
     holds them already.
 
     Args:
-        capacity: transitions that the replay holds; the oldest whole episodes leave. With several
-            processes each holds its share of them. The other sizes are those of each process.
+        capacity: largest number of transitions in the replay; when it is full, the oldest episodes leave.
+            Several processes share it evenly, while all other sizes are per process.
         train_batches: batches, and so updates, per iteration.
         batch_size: transitions per batch, for the agent.
         rrd_batch_size: steps per batch for the reward model, over all subsequences.
         rrd_sample_size: steps per subsequence. A batch has ``rrd_batch_size // rrd_sample_size``
-            subsequences, each of another episode.
+            subsequences, each from a different episode; or as many whole episodes, in rows of this many
+            steps.
         rrd_replacement: draw the steps of a subsequence with replacement.
         iterations_per_epoch: iterations per Lightning epoch.
-        updates_per_step: batches per training step; an iteration's last step may have fewer. Training is
-            the same, with less of Lightning's work around each update. Its callbacks and limits, such as
+        updates_per_step: batches per training step; an iteration's last step may have fewer. The results
+            are the same, with less of Lightning's overhead per update. Its callbacks and limits, such as
             ``max_steps``, take effect between steps.
         storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``. By default in memory
-            where the full replay fits there, else on disk.
-        scratch_dir: where the files' temporary folder is made; the system's place by default.
-        sampler: class that draws the batches.
+            if the full replay fits there, else on disk.
+        scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
+        sampler: class that draws the batches: `PairedSampler`, or a subclass.
         demonstrations: HDF5 files in LIBERO's layout, folders of them, or ``minari:<dataset id>``, one or
             several; or a `Reader` of another format or with arguments of its own.
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
@@ -53,10 +55,11 @@ class ReplayDataModule(LightningDataModule):
             and testing use in a run without an environment.
 
     Attributes:
-        refill: called before each iteration; set by whoever collects.
-        evaluation_episodes: what to validate and test with; the demonstrations that are held out,
-            or set by whoever evaluates.
-        batches_left: batches of the current iteration that are still to come.
+        replay: the replay.
+        refill: called before each iteration; set by the collector.
+        evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
+            evaluation callback sets.
+        batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
         ParameterError: if a size is not positive, a subsequence is larger than the batch, or
@@ -109,12 +112,12 @@ class ReplayDataModule(LightningDataModule):
             )
 
     def _make_replay(self, capacity: int) -> EpisodeReplay:
-        # Nothing is allocated before the first episode: `setup` makes it anew where it must be on disk.
+        # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
         return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir)
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
-        """Work out what the run takes, for a module that knows the spaces."""
+        """Return the memory that a run with this module takes."""
         processes, here = (trainer.world_size, trainer.num_devices) if trainer else (1, 1)
         return MemoryPlan(
             observation_space=module.model_spaces[0],
@@ -126,15 +129,21 @@ class ReplayDataModule(LightningDataModule):
             capacity=self.capacity,
             processes=processes,
             processes_here=here,
+            draws=module.decomposition.draws,
         )
 
     def check(self, module: Any, trainer: Any = None) -> None:
-        """Make sure that the replay fits, and that the decomposition can use the subsequences.
+        """Draw what the decomposition asks for, and make sure that it can use it and that the replay fits.
 
         Raises:
-            ParameterError: if they do not.
+            ParameterError: if the decomposition cannot use the subsequences or asks for something unknown,
+                or the full replay does not fit.
         """
+        draws = module.decomposition.draws
+        if draws not in get_args(Draws):
+            raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
         module.decomposition.check(self._sampler.rrd_sample_size)
+        self._sampler.draws = draws
         if not len(self.replay):
             plan = self.memory_plan(module, trainer)
             if self.storage == "auto":
@@ -147,12 +156,12 @@ class ReplayDataModule(LightningDataModule):
             self.demonstrations.check(_spaces(module), self.capacity, processes)
 
     def prefill(self) -> None:
-        """Add the demonstrations to a replay that is still empty."""
+        """Add the demonstrations to an empty replay."""
         if self.demonstrations and self.trainer and not len(self.replay):
             fill(self.replay, self.demonstrations, _spaces(self.trainer.lightning_module), self.trainer)
 
     def setup(self, stage: str) -> None:
-        """Print what the run takes, refuse a replay that does not fit, and take a process's share."""
+        """Print the memory plan, check the sizes, and make the replay of this process."""
         if self.trainer is None:
             return
         trainer, module = self.trainer, self.trainer.lightning_module
@@ -171,22 +180,22 @@ class ReplayDataModule(LightningDataModule):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the iteration, and the seed of the hold-out split."""
+        """Return the position in the iteration, and the seed of the split of the demonstrations."""
         seed = self.demonstrations and self.demonstrations.split_seed
         return {"batches_left": self.batches_left, "split_seed": seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position in the iteration and the hold-out split."""
+        """Restore the position in the iteration, and the split of the demonstrations."""
         self.batches_left = state_dict["batches_left"]
         if self.demonstrations and state_dict.get("split_seed") is not None:
             self.demonstrations.split_seed = state_dict["split_seed"]
 
     def train_dataloader(self) -> PairedBatches:
-        """Return one epoch's stream of paired batches."""
+        """Return one epoch of paired batches."""
         return PairedBatches(self)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to its device; on the CPU it is there, which Lightning takes long to find out."""
+        """Move a batch to its device. On the CPU it is there already, which Lightning is slow to find out."""
         if device.type == "cpu":
             return batch
         if isinstance(batch, LazyBatches):
@@ -194,7 +203,7 @@ class ReplayDataModule(LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def val_dataloader(self) -> Iterable[TensorDict]:
-        """Return the finished episodes that policy and reward model are judged by."""
+        """Return the finished episodes that policy and reward model are evaluated on."""
         return self.evaluation_episodes
 
     def test_dataloader(self) -> Iterable[TensorDict]:
@@ -202,14 +211,15 @@ class ReplayDataModule(LightningDataModule):
         return self.evaluation_episodes
 
     def predict_dataloader(self) -> Iterable[Any]:
-        """Return all demonstrations, with their names."""
+        """Return all demonstrations with their names, to be relabelled."""
         return self.episodes_to_relabel
 
 
 class PairedBatches:
-    """One epoch of paired batches, drawn step by step, so that each sees the newest episodes.
+    """One epoch of paired batches, each drawn when the training step asks for it.
 
-    Its length tells Lightning not to fetch a batch ahead of the collection before it.
+    It has a length so that Lightning does not prefetch: a batch that is fetched ahead would miss the episodes
+    collected before it.
     """
 
     def __init__(self, data: ReplayDataModule) -> None:
@@ -220,14 +230,14 @@ class PairedBatches:
         return self._data.iterations_per_epoch * -(-self._data.train_batches // self._data.updates_per_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the DataModule keeps the position."""
+        """Return nothing: the position is part of the DataModule's state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore nothing."""
 
     def __iter__(self) -> Iterator[TensorDict | Sequence[TensorDict]]:
-        """Refill the replay before each iteration, and draw."""
+        """Refill the replay before each iteration, and yield a batch, or several, per training step."""
         data = self._data
         data.prefill()
         for _ in range(len(self)):
@@ -240,15 +250,18 @@ class PairedBatches:
 
 
 class NoEpisodes:
-    """An empty sequence of evaluation episodes. It has no length, since Lightning warns of length zero."""
+    """An empty dataloader, for a run without evaluation.
+
+    It has no ``__len__``, because Lightning warns of a dataloader of length zero.
+    """
 
     def __iter__(self) -> Iterator[TensorDict]:
-        """Yield nothing."""
+        """Yield no episode."""
         return iter(())
 
 
 def no_collection() -> None:
-    """Do nothing: without a collector, `refill` has nothing to add."""
+    """Leave the replay as it is, where there is no collector."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:

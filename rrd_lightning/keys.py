@@ -1,7 +1,7 @@
 """The names under which tensors travel: one table for replay, decompositions and agents.
 
 Shapes leave out the batch dimensions: ``[batch_size]`` for transitions, ``[num_subsequences,
-rrd_sample_size]`` for subsequences.
+rrd_sample_size]`` for subsequences, ``[rows, rrd_sample_size]`` for whole episodes, none for statistics.
 
 ================== ============================ ========= =========================================
 key                shape                        dtype     meaning
@@ -18,6 +18,12 @@ EPISODE_LENGTH     [], one per episode          int64     T, in environment step
 SUCCESS            [], one per episode          bool      the task succeeded, where the environment
                                                           reports it; with the episode, not the batch
 WITH_REPLACEMENT   [], one per subsequence      bool      how the steps of the subsequence were drawn
+MASK               []                           bool      whole episodes: False on a row's padding
+EPISODE            [], one per row              int64     whole episodes: which drawn episode the row is
+                                                          of, from 0; its rows follow one another
+RETURN_MIN         []                           float32   smallest R of the stored episodes
+RETURN_MAX         []                           float32   largest R of the stored episodes
+NUM_EPISODES       []                           int64     how many episodes are stored
 ================== ============================ ========= =========================================
 """
 
@@ -31,6 +37,12 @@ EPISODE_RETURN = "episode_return"
 EPISODE_LENGTH = "episode_length"
 SUCCESS = "success"
 WITH_REPLACEMENT = "with_replacement"
+MASK = "mask"
+EPISODE = "episode"
+RETURN_MIN = "return_min"
+RETURN_MAX = "return_max"
+NUM_EPISODES = "num_episodes"
 
 TRANSITIONS = "transitions"
 SUBSEQUENCES = "subsequences"
+STATISTICS = "statistics"

@@ -1,4 +1,4 @@
-"""What the batches and the replay take, before any of it is allocated."""
+"""How much memory the batches and the replay take, worked out before any of it is allocated."""
 
 from __future__ import annotations
 
@@ -15,27 +15,35 @@ from gymnasium import Space, spaces
 
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.replay.buffer import ring_size
+from rrd_lightning.replay.sampler import Draws
 
-# Of a transition: true reward, done, terminated, episode return, episode length.
+# Bytes of a transition beside its step: true reward, done, terminated, episode return, episode length.
 TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
 # Of a subsequence: episode return, episode length, with replacement.
 SUBSEQUENCE_FACTS = 4 + 8 + 1
+# Of a row of a whole episode: episode return, episode length, episode; and of each of its steps: mask.
+ROW_FACTS = 4 + 8 + 8
+MASK = 1
+# Whole episodes are as long as the environment lets them be, which the plan does not know.
+ASSUMED_LENGTH = 1000
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of a run, from the shapes and dtypes of its spaces.
+    """Memory of a run in bytes, from the shapes and dtypes of its spaces.
 
     Args:
         observation_space: of a single environment.
         action_space: of a single environment.
         train_batches: batches per iteration.
         batch_size: transitions per batch.
-        num_subsequences: subsequences per batch.
-        rrd_sample_size: steps per subsequence.
-        capacity: transitions in the replay, of all processes together.
-        processes: of the job.
-        processes_here: those on this machine.
+        num_subsequences: subsequences, or whole episodes, per batch.
+        rrd_sample_size: steps per subsequence, or per row of a whole episode.
+        capacity: transitions in the replay, over all processes.
+        processes: number of processes of the job.
+        processes_here: number of those on this machine.
+        draws: what is drawn for the reward model, as in `PairedSampler`. Whole episodes are assumed to
+            have `ASSUMED_LENGTH` steps.
     """
 
     observation_space: Space[Any]
@@ -47,6 +55,7 @@ class MemoryPlan:
     capacity: int
     processes: int = 1
     processes_here: int = 1
+    draws: Draws = "steps"
 
     @property
     def step(self) -> int:
@@ -59,13 +68,23 @@ class MemoryPlan:
         return self.batch_size * (self.step + TRANSITION_FACTS)
 
     @property
+    def rows(self) -> int:
+        """Rows of `rrd_sample_size` steps in a batch: subsequences, or pieces of whole episodes."""
+        if self.draws == "nothing":
+            return 0
+        whole = self.draws == "episodes"
+        return self.num_subsequences * (-(-ASSUMED_LENGTH // self.rrd_sample_size) if whole else 1)
+
+    @property
     def subsequences(self) -> int:
-        """Bytes of a batch's subsequences."""
-        return self.num_subsequences * (self.rrd_sample_size * self.step + SUBSEQUENCE_FACTS)
+        """Bytes of a batch's subsequences, or of its whole episodes."""
+        if self.draws == "episodes":
+            return self.rows * (self.rrd_sample_size * (self.step + MASK) + ROW_FACTS)
+        return self.rows * (self.rrd_sample_size * self.step + SUBSEQUENCE_FACTS)
 
     @property
     def record(self) -> int:
-        """Bytes of a stored step: observation, action, true reward."""
+        """Bytes of a record in the replay: observation, action, true reward."""
         return space_bytes(self.observation_space) + space_bytes(self.action_space) + 4
 
     @property
@@ -74,38 +93,51 @@ class MemoryPlan:
         return self.processes_here * ring_size(-(-self.capacity // self.processes)) * self.record
 
     def __str__(self) -> str:
-        """The seed's "Memory Considerations", with this run's numbers."""
+        """The plan in a few lines, for the start of a run."""
         batch = self.transitions + self.subsequences
-        steps = self.batch_size + self.num_subsequences * self.rrd_sample_size
-        seen = steps * space_bytes(self.observation_space)
+        steps = self.batch_size + self.rows * self.rrd_sample_size
+        observations = steps * space_bytes(self.observation_space)
         lines = [
             f"Paired batch: {human(batch)}",
             f"  {self.batch_size} transitions: {human(self.transitions)}",
-            f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: "
-            f"{human(self.subsequences)}",
+            *self._describe_subsequences(),
             f"Iteration of {self.train_batches} batches: {human(self.train_batches * batch)}",
-            f"Observations alone, each counted once: {human(seen)} a batch, "
-            f"{human(self.train_batches * seen)} an iteration",
+            f"Observations alone, each counted once: {human(observations)} a batch, "
+            f"{human(self.train_batches * observations)} an iteration",
             f"Full replay of {self.capacity:,} transitions: {human(self.replay)}",
         ]
         if self.processes > 1:
             lines[-1] += f" on this machine, {-(-self.capacity // self.processes):,} in each process"
-            lines.append(
-                f"Together, {self.processes} processes: updates from "
-                f"{self.processes * self.batch_size:,} transitions and "
-                f"{self.processes * self.num_subsequences:,} subsequences"
-            )
+            lines.append(self._describe_processes())
         return "\n".join(lines)
 
+    def _describe_subsequences(self) -> list[str]:
+        size = human(self.subsequences)
+        if self.draws == "episodes":
+            return [
+                f"  {self.num_subsequences} whole episodes in rows of {self.rrd_sample_size} steps: {size}, "
+                f"assuming {ASSUMED_LENGTH:,} steps per episode"
+            ]
+        if self.draws == "steps":
+            return [f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: {size}"]
+        return []
+
+    def _describe_processes(self) -> str:
+        updates = f"updates from {self.processes * self.batch_size:,} transitions"
+        if self.draws != "nothing":
+            kind = "whole episodes" if self.draws == "episodes" else "subsequences"
+            updates += f" and {self.processes * self.num_subsequences:,} {kind}"
+        return f"Together, {self.processes} processes: {updates}"
+
     def choose_storage(self) -> Literal["memory", "memmap"]:
-        """Return where the full replay fits: in memory, or else on disk."""
+        """Return ``"memory"`` if the full replay fits in the free memory, else ``"memmap"``."""
         return "memory" if self.replay <= psutil.virtual_memory().available else "memmap"
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.
 
         Raises:
-            ParameterError: if it does not, naming the capacity that would.
+            ParameterError: if it does not, naming the largest capacity that would.
         """
         if storage == "memory":
             place, free = "free memory", psutil.virtual_memory().available
@@ -125,14 +157,14 @@ class MemoryPlan:
 
 
 def space_bytes(space: Space[Any]) -> int:
-    """Bytes of one element of a space, as the replay stores it."""
+    """Return the bytes of one element of a space, as the replay stores it."""
     if isinstance(space, spaces.Dict):
         return sum(space_bytes(part) for part in space.spaces.values())
     return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
 
 
 def human(count: float) -> str:
-    """Bytes in decimal units: 1 MB is 10⁶ bytes."""
+    """Format a number of bytes in decimal units: 1 MB is 10⁶ bytes."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

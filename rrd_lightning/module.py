@@ -122,7 +122,7 @@ class RRDModule(LightningModule):
             return batch
         prepared = batch.copy()
         for part in (keys.TRANSITIONS, keys.SUBSEQUENCES):
-            if part in batch.keys():
+            if part in batch:
                 prepared[part] = self._normalized(batch[part])
         return prepared
 
@@ -197,7 +197,7 @@ class RRDModule(LightningModule):
         return self._engine_class.make_optimizer(self._parameter_groups())
 
     def on_train_start(self) -> None:
-        """Let the configured options of Adam, such as learning rates, win over a checkpoint's; start the engine."""
+        """Start the engine, with the configured options of Adam, such as learning rates, not a checkpoint's."""
         optimizer: Any = self.optimizers()
         own = self.configure_optimizers().param_groups if self._is_default(optimizer.optimizer) else []
         for group, fresh in zip(optimizer.param_groups, own, strict=bool(own)):

@@ -11,9 +11,16 @@ from gymnasium.spaces import Box, Dict, Discrete
 from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, ReplayDataModule, keys
+from rrd_lightning.decomposition import EpisodicReward
 from rrd_lightning.memory import MemoryPlan, human, space_bytes
-from tests.replay.test_buffer import make_episode
+from tests.episodes import make_episode
 from tests.runs import make_data, run
+
+VECTOR, ACTION = Box(-1, 1, (2,)), Box(-1, 1, (1,))
+
+
+class Whole(EpisodicReward):
+    draws = "episodes"
 
 
 def test_stream_is_sized_refilled_and_fresh() -> None:
@@ -97,6 +104,48 @@ def test_plan_is_what_a_batch_takes() -> None:
     ):
         assert sum(leaf.nbytes for leaf in part.values()) == expected
     assert sum(leaf.nbytes for leaf in data.replay.storage[:].values()) == plan.record * 31
+
+
+def test_plan_of_whole_episodes_is_what_a_batch_takes() -> None:
+    """Four episodes of 1000 steps, in 125 rows of 8 steps each."""
+    data = make_data()
+    data.check(SimpleNamespace(decomposition=Whole(VECTOR, ACTION), model_spaces=(VECTOR, ACTION)))
+    data.replay.add_episode(make_episode(0, 1000))
+    part = data.replay.sample()[keys.SUBSEQUENCES]
+    plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="episodes")
+    assert plan.rows == len(part) == 4 * 125
+    assert sum(leaf.nbytes for leaf in part.values()) == plan.subsequences
+    assert "\n  4 whole episodes in rows of 8 steps: 94 kB, assuming 1,000 steps per episode\n" in str(plan)
+    assert "updates from 64 transitions and 8 whole episodes" in str(plan)
+
+
+def test_plan_without_subsequences() -> None:
+    plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="nothing")
+    assert plan.subsequences == 0
+    assert "subsequences" not in str(plan)
+    assert str(plan).startswith("Paired batch: 1.22 kB\n  32 transitions: 1.22 kB\nIteration")
+
+
+@pytest.mark.parametrize("draws", ["steps", "episodes", "nothing"])
+def test_batches_have_what_the_decomposition_draws(draws: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Drawing(EpisodicReward):
+        pass
+
+    Drawing.draws = draws
+    with caplog.at_level("INFO"):
+        _, _, data = run(collect={"total_env_steps": 120}, module={"decomposition": Drawing})
+    batch = data.replay.sample()
+    assert (keys.SUBSEQUENCES in batch) == (draws != "nothing")
+    assert (keys.MASK in batch.get(keys.SUBSEQUENCES, {})) == (draws == "episodes")
+    assert ("4 whole episodes in rows of 8 steps" in caplog.text) == (draws == "episodes")
+
+
+def test_a_decomposition_that_draws_something_unknown() -> None:
+    class Drawing(EpisodicReward):
+        draws = "half"
+
+    with pytest.raises(ParameterError, match=r"decomposition.draws='half': must be one of \('steps', "):
+        run(module={"decomposition": Drawing})
 
 
 def test_bytes_of_spaces_and_units() -> None:

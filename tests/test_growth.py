@@ -16,6 +16,7 @@ from rrd_lightning import Environment, RRDModule, keys
 from rrd_lightning.agents import Agent
 from rrd_lightning.callbacks import Checkpoint, Evaluate
 from rrd_lightning.decomposition import EpisodicReward
+from rrd_lightning.losses import Losses
 from tests.runs import make_collect, make_data, make_trainer
 
 
@@ -31,18 +32,17 @@ class LinearQ(Agent):
         return [{"name": "values", "params": list(self.values.parameters()), "lr": self.learning_rate}]
 
     @torch.no_grad()
-    def act(self, observation: Tensor, *, explore: bool) -> Tensor:
+    def act(self, observation: Tensor, *, explore: bool, env_steps: int = 0) -> Tensor:
         values = self.values(observation)
         return torch.randint(values.shape[-1], values.shape[:-1]) if explore else values.argmax(-1)
 
-    def losses(self, transitions: TensorDictBase, reward: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, transitions: TensorDictBase, reward: Tensor, updates: int = 0) -> Losses:
         action = transitions[keys.ACTION][:, None]
         value = self.values(transitions[keys.OBSERVATION]).gather(1, action).squeeze(1)
         with torch.no_grad():
             following = self.values(transitions[keys.NEXT_OBSERVATION]).amax(-1)
             target = reward + 0.9 * following * ~transitions[keys.TERMINATED]
-        loss = (value - target).square().mean()
-        return loss, {"loss/values": loss.detach()}
+        return Losses({"values": (value - target).square().mean()})
 
 
 def fit(name: str, total: int, ckpt_path: str | None = None) -> RRDModule:

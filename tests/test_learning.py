@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import gymnasium
 import pytest
 import torch
 from tensordict import TensorDict
@@ -17,10 +18,12 @@ FAST = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "temperature_
 
 
 @pytest.mark.parametrize("bias_correction", [False, True])
-def test_follow_is_learned_from_its_return(bias_correction: bool) -> None:
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_follow_is_learned_from_its_return(engine: str, bias_correction: bool) -> None:
     trainer, module, _ = run(
         "Follow-v0",
         module={
+            "engine": engine,
             "agent": partial(SAC, hidden_sizes=(32, 32), gamma=0.5, **FAST),
             "decomposition": partial(
                 RRD, hidden_sizes=(32, 32), learning_rate=3e-3, bias_correction=bias_correction
@@ -33,6 +36,16 @@ def test_follow_is_learned_from_its_return(bias_correction: bool) -> None:
     # Uniform actions get -6.7, zero actions -5, the best policy 0; seeds 0 to 2 reached -0.2 to
     # -0.6, where the undecomposed return reached -1.5 to -4.8.
     assert trainer.callback_metrics["evaluate/return_mean"] > -1
+    # The same by NumPy, in an environment without any wrapper.
+    env = gymnasium.make("Follow-v0")
+    observation, _ = env.reset(seed=0)
+    total, done = 0.0, False
+    while not done:
+        action = module.predict(observation)
+        assert env.action_space.contains(action)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total, done = total + float(reward), terminated or truncated
+    assert total > -1.5
     # The true reward of any action in any state, which the model never saw.
     line = torch.linspace(-1, 1, 21)
     observation, action = line.repeat_interleave(21)[:, None], line.repeat(21)[:, None]

@@ -72,10 +72,10 @@ class SAC(ActorCritic):
     """
 
     metrics: ClassVar[dict[str, str]] = {
-        "loss/critic": "mean squared error to the soft target r̂ + γ (1 − terminated) (min Q' − α log π), summed "
-        "over the critics",
-        "loss/actor": "mean of α log π(a\\|s) − Q(s, a), a drawn from the policy, Q the critics' minimum, or mean "
-        "with `actor_value: mean`",
+        "loss/critic": "mean squared error to the soft target r̂ + γ (1 − terminated) (min Q' − α log π), "
+        "summed over the critics",
+        "loss/actor": "mean of α log π(a\\|s) − Q(s, a), a drawn from the policy, Q the minimum of the "
+        "critics, or their mean with `actor_value: mean`",
         "loss/temperature": "−log α · (mean log π + target entropy)",
         "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
         "agent/entropy": "−mean log π(a\\|s), in nats, on the batch's observations",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from rrd_lightning.engines.eager import Eager
 
+Result = TypeVar("Result")
 WARMUP_UPDATES = 3  # made by `Eager` before a recording, so that everything lazy is there
 
 
@@ -21,8 +22,8 @@ WARMUP_UPDATES = 3  # made by `Eager` before a recording, so that everything laz
 class _Recording:
     """One phase of updates: what it works out from the inputs, and where it leaves it."""
 
-    gradients: torch.cuda.CUDAGraph
-    step: torch.cuda.CUDAGraph
+    gradients: Callable[[], None]
+    step: Callable[[], None]
     inputs: TensorDictBase
     found: list[Tensor | None]
     metrics: dict[str, Tensor]
@@ -33,7 +34,7 @@ class CudaGraph(Eager):
 
     Two graphs, of the gradients and of the step, stand round the exchange of gradients between processes. There
     is a pair for each phase of the agent's updates, each shape of batches, and each setting of the optimizer,
-    whose numbers a graph holds. The losses must be capture-safe: no number of the device may decide what is done.
+    whose numbers a graph holds. The losses must be capture-safe: no number on the device may decide anything.
     """
 
     name: ClassVar[str] = "cuda_graph"
@@ -73,12 +74,12 @@ class CudaGraph(Eager):
             self._recordings[key] = self._record(batch, updates)
         recording = self._recordings[key]
         recording.inputs.update_(batch)
-        recording.gradients.replay()
+        recording.gradients()
         if self.average_gradients is not None:
             for parameter, gradient in zip(self.module.parameters(), recording.found, strict=True):
                 parameter.grad = gradient
             self.average_gradients()
-        self.take_step(recording.step.replay)
+        self.take_step(recording.step)
         return recording.metrics
 
     def _key(self, batch: TensorDictBase, updates: int) -> Hashable:
@@ -101,13 +102,20 @@ class CudaGraph(Eager):
     def _record(self, batch: TensorDictBase, updates: int) -> _Recording:
         """Record an update, without making it."""
         inputs = batch.clone()
-        gradients, step = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.optimizer.zero_grad()
-        with torch.cuda.graph(gradients):
-            metrics = self.gradients(inputs, updates)
+        gradients, metrics = self._capture(lambda: self.gradients(inputs, updates))
         found = [parameter.grad for parameter in self.module.parameters()]
-        with torch.cuda.graph(step):
-            self.clip()
-            self.step()
-            self.module.after_update(updates + 1)
+        step, _ = self._capture(lambda: self._finish(updates))
         return _Recording(gradients, step, inputs, found, metrics)
+
+    def _finish(self, updates: int) -> None:
+        self.clip()
+        self.step()
+        self.module.after_update(updates + 1)
+
+    def _capture(self, work: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
+        """Record some work, and return what repeats it, and where its results are after that."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = work()
+        return graph.replay, result

@@ -97,7 +97,7 @@ class CustomEncoder(ObservationEncoder):
         self.features = shape[1]
 
     def forward(self, observation: Observation, *, augment: bool = False) -> Tensor:
-        """Map observations ``[...]`` to features ``[..., features]``; it varies images itself, or nobody does."""
+        """Map observations ``[...]`` to features ``[..., features]``; augmenting is the module's own task."""
         batch = batch_shape(observation, self._space)
         features: Tensor = self.network(_flattened(observation, len(batch)))
         return features.reshape(*batch, -1)

@@ -32,7 +32,7 @@ class Linear(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map ``[rows, inputs]`` to ``[rows, outputs]``; an ensemble takes and returns ``[members, rows, ...]``."""
+        """Map ``[rows, inputs]`` to ``[rows, outputs]``; an ensemble maps ``[members, rows, inputs]``."""
         if inputs.dim() == 2:
             return torch.addmm(self.bias, inputs, self.weight)
         return torch.baddbmm(self.bias, inputs, self.weight)

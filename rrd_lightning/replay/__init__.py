@@ -2,7 +2,7 @@
 
 from rrd_lightning.replay.batches import LazyBatches
 from rrd_lightning.replay.buffer import EpisodeReplay
-from rrd_lightning.replay.sampler import PairedSampler
+from rrd_lightning.replay.sampler import Draws, PairedSampler, StepDraw
 from rrd_lightning.replay.table import EpisodeTable
 
-__all__ = ["EpisodeReplay", "EpisodeTable", "LazyBatches", "PairedSampler"]
+__all__ = ["Draws", "EpisodeReplay", "EpisodeTable", "LazyBatches", "PairedSampler", "StepDraw"]

@@ -1,211 +1,226 @@
-"""Paired batches, from what was drawn for them."""
+"""Paired batches, gathered from what was drawn for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
-from rrd_lightning.replay.gather import Part, gather
+from rrd_lightning.replay.gather import Copy, gather
 from rrd_lightning.replay.memory_pool import MemoryPool
 
 Nested: TypeAlias = Tensor | TensorDictBase
+Shape: TypeAlias = tuple[int, ...]
 RECORDED = (keys.OBSERVATION, keys.ACTION, keys.REWARD)
-LARGE = 2**16  # bytes, from which on the system may take memory back in between
+LARGE = 2**16  # bytes; from about this size on the pool is faster than the allocator
 
 
-@dataclass(frozen=True, slots=True)
-class BatchIndices:
-    """What a batch is made of, or several batches, whose number then stands in front of all shapes.
+class BatchIndices(NamedTuple):
+    """What one batch, or several, are gathered from.
+
+    Shapes begin with the leading dimensions ``lead``: ``()`` for one batch, ``(batches,)`` for several.
 
     Attributes:
-        positions: of the transitions' records in the ring, and then of the subsequences'.
-        sizes: how many of each, ``(batch_size,)`` and ``(num_subsequences, rrd_sample_size)``.
-        transitions: what belongs to them beside their records.
-        subsequences: the same.
-        others: what else is in the batch.
+        positions: ring positions of all steps, ``[*lead, steps]``.
+        sizes: shapes of the steps of transitions and subsequences, such as ``(batch_size,)`` and
+            ``(num_subsequences, rrd_sample_size)``, in the order of their positions.
+        parts: transitions and subsequences, without what is to be gathered from the ring.
+        others: what else a sampler adds to the batch.
+        statistics: of the stored episodes, ``[]`` each, the same for all batches.
     """
 
     positions: Tensor
-    sizes: tuple[tuple[int, ...], ...]
-    transitions: dict[str, Nested]
-    subsequences: dict[str, Nested]
+    sizes: dict[str, Shape]
+    parts: dict[str, dict[str, Nested]]
     others: dict[str, Nested]
+    statistics: dict[str, Tensor]
 
-    def unbind(self) -> Callable[[int], BatchIndices]:
-        """Take several apart: return what gives the one at a place."""
+    def unbind(self) -> list[BatchIndices]:
+        """Split the indices of several batches into those of each."""
         positions = self.positions.unbind(0)
-        parts = [
-            {key: each.unbind(0) for key, each in part.items()}
-            for part in (self.transitions, self.subsequences, self.others)
+        parts = zip(*(_unbind(part, len(positions)) for part in self.parts.values()), strict=True)
+        others = _unbind(self.others, len(positions))
+        return [
+            BatchIndices(position, self.sizes, dict(zip(self.parts, part, strict=True)), other, self.statistics)
+            for position, part, other in zip(positions, parts, others, strict=True)
         ]
-
-        def one(place: int) -> BatchIndices:
-            return BatchIndices(
-                positions[place],
-                self.sizes,
-                *({key: each[place] for key, each in part.items()} for part in parts),
-            )
-
-        return one
 
 
 class BatchMaker:
-    """Gathers the records of what was drawn.
+    """Gathers batches from the ring.
 
     Args:
-        stored: the ring, as plain nested tensors.
-        records: that it has room for.
-        blocks: memory for what is large.
+        stored: the ring's tensors ``[records, ...]``, as nested dictionaries.
+        records: the ring's size.
+        pool: memory for large tensors.
     """
 
-    def __init__(self, stored: dict[str, Any], records: int, blocks: MemoryPool) -> None:
+    def __init__(self, stored: dict[str, Any], records: int, pool: MemoryPool) -> None:
         self._stored = stored
         self._records = records
-        self._blocks = blocks
+        self._pool = pool
 
     def batch(self, drawn: BatchIndices, names: Sequence[str] = RECORDED) -> TensorDict:
-        """Make one batch, or one TensorDict of several.
+        """Gather one batch.
 
         Args:
-            drawn: what it is made of.
-            names: what is to be gathered of each record; all by default.
+            drawn: its indices.
+            names: which parts of its records are not gathered yet; all by default.
         """
-        lead = tuple(drawn.positions.shape[:-1])
-        drawn = self.gather(drawn, names)
-        parts = {
-            keys.TRANSITIONS: _tensordict(drawn.transitions, (*lead, *drawn.sizes[0])),
-            keys.SUBSEQUENCES: _tensordict(drawn.subsequences, (*lead, *drawn.sizes[1][:1])),
-        }
-        return _tensordict({**drawn.others, **parts}, lead)
+        return _assemble(self.gather(drawn, names))
 
-    def later(self, drawn: BatchIndices) -> LazyBatches:
-        """Gather actions and rewards of several batches, and observations when a batch is asked for."""
-        one = self.gather(drawn, (keys.ACTION, keys.REWARD)).unbind()
-        places = range(len(drawn.positions))
-        return LazyBatches(places, lambda place: self.batch(one(place), (keys.OBSERVATION,)))
+    def batches(self, drawn: BatchIndices) -> list[TensorDict]:
+        """Gather several batches at once."""
+        return [_assemble(each) for each in self.gather(drawn, RECORDED).unbind()]
+
+    def lazy_batches(self, drawn: BatchIndices) -> LazyBatches:
+        """Gather the actions and rewards of several batches at once, and the observations of each on access."""
+        gathered = self.gather(drawn, (keys.ACTION, keys.REWARD)).unbind()
+        return LazyBatches(gathered, lambda each: self.batch(each, (keys.OBSERVATION,)))
 
     def gather(self, drawn: BatchIndices, names: Sequence[str]) -> BatchIndices:
-        """Add some of what there is of each step, ``[*lead, *size, ...]``: s and s', a, the true reward."""
-        records = _Records(tuple(drawn.positions.shape[:-1]), drawn.sizes, self._blocks)
-        first, second = dict(drawn.transitions), dict(drawn.subsequences)
+        """Add some of the records of all steps to the parts, ``[*lead, *size, ...]`` each.
+
+        Args:
+            drawn: the indices.
+            names: ``observation``, which adds ``next_observation`` too; ``action``; and ``reward``, the true
+                one, which the transitions alone get.
+        """
+        targets = _Targets(drawn, self._pool)
+        parts = {name: dict(part) for name, part in drawn.parts.items()}
         for name in names:
             if name == keys.REWARD:
-                first[name] = records.rewards(self._stored[name])
+                parts[keys.TRANSITIONS][name] = targets.rewards(self._stored[name])
                 continue
-            both = name == keys.OBSERVATION
-            now, later = records.take(self._stored[name], both=both)
-            first[name], second[name] = now
-            if both:
-                first[keys.NEXT_OBSERVATION], second[keys.NEXT_OBSERVATION] = later
-        gather(records.parts, drawn.positions, self._records)
-        return replace(drawn, transitions=first, subsequences=second)
+            with_next = name == keys.OBSERVATION
+            found = targets.add(self._stored[name], with_next=with_next)
+            for part, records, next_records in zip(parts.values(), *found, strict=True):
+                part[name] = records
+                if with_next:
+                    part[keys.NEXT_OBSERVATION] = next_records
+        gather(targets.copies, drawn.positions, self._records)
+        return drawn._replace(parts=parts)
 
 
 class LazyBatches(Sequence[TensorDict]):
-    """Batches that were drawn together, and are made when they are asked for.
+    """Batches that were drawn together, each of which is gathered when it is accessed.
 
     Args:
-        places: of the batches; or the batches, with which Lightning makes one of this class after it has
-            converted each to another precision.
-        make: makes the one at a place.
+        drawn: what each batch is made from. When Lightning converts batches to another precision it
+            passes a list of batches instead.
+        make: makes a batch.
     """
 
-    def __init__(self, places: Sequence[Any], make: Callable[[Any], TensorDict] = lambda made: made) -> None:
-        self._places = places
+    def __init__(self, drawn: Sequence[Any], make: Callable[[Any], TensorDict] = lambda made: made) -> None:
+        self._drawn = drawn
         self._make = make
 
     def __len__(self) -> int:
         """The number of batches."""
-        return len(self._places)
+        return len(self._drawn)
 
     @overload
-    def __getitem__(self, place: int) -> TensorDict: ...
+    def __getitem__(self, index: int) -> TensorDict: ...
 
     @overload
-    def __getitem__(self, place: slice) -> LazyBatches: ...
+    def __getitem__(self, index: slice) -> LazyBatches: ...
 
-    def __getitem__(self, place: int | slice) -> TensorDict | LazyBatches:
-        """Make a batch."""
-        if isinstance(place, slice):
-            return LazyBatches(self._places[place], self._make)
-        return self._make(self._places[place])
+    def __getitem__(self, index: int | slice) -> TensorDict | LazyBatches:
+        """Gather a batch."""
+        if isinstance(index, slice):
+            return LazyBatches(self._drawn[index], self._make)
+        return self._make(self._drawn[index])
 
     def to(self, device: torch.device) -> LazyBatches:
-        """Make batches on a device."""
-        return LazyBatches(self._places, lambda place: self._make(place).to(device))
+        """Move each batch to a device once it is gathered."""
+        return LazyBatches(self._drawn, lambda each: self._make(each).to(device))
 
 
-class _Records:
-    """What is to be gathered, and where it goes.
+class _Targets:
+    """Allocates the tensors that records are copied to.
 
     Args:
-        lead: ``()`` for one batch, ``(batches,)`` for several.
-        sizes: of the transitions and of the subsequences of each.
-        blocks: memory for what is large.
+        drawn: the indices, for their shapes.
+        pool: memory for large tensors.
 
     Attributes:
-        parts: of each leaf, for `gather`.
+        copies: the copies that fill them.
     """
 
-    def __init__(self, lead: tuple[int, ...], sizes: tuple[tuple[int, ...], ...], blocks: MemoryPool) -> None:
-        self.parts: list[Part] = []
-        self._blocks = blocks
-        self._lead = lead
-        self._sizes = sizes
+    def __init__(self, drawn: BatchIndices, pool: MemoryPool) -> None:
+        self.copies: list[Copy] = []
+        self._sizes = list(drawn.sizes.values())
+        self._lead = tuple(drawn.positions.shape[:-1])
+        self._pool = pool
 
-    def take(self, stored: Any, *, both: bool = False) -> tuple[list[Any], list[Any]]:
-        """Make room for the records ``[*lead, *size, ...]`` of all steps.
+    def add(self, stored: Any, *, with_next: bool) -> tuple[list[Any], list[Any]]:
+        """Allocate the records ``[*lead, *size, ...]`` of the steps of each part.
 
         Args:
-            stored: one part of the ring.
-            both: for the records after them, too.
+            stored: one entry of the ring, a tensor or a dictionary of them.
+            with_next: allocate the record after each step, too.
 
         Returns:
-            The records of the transitions and of the subsequences, and those after them.
+            The records of each part, and those after them.
         """
+        shapes = [(*self._lead, *size) for size in self._sizes]
         if isinstance(stored, dict):
-            found = {key: self.take(value, both=both) for key, value in stored.items()}
-            now, later = (
+            found = {key: self.add(value, with_next=with_next) for key, value in stored.items()}
+            records, next_records = (
                 [
-                    _tensordict({key: pair[half][place] for key, pair in found.items()}, (*self._lead, *size))
-                    for place, size in enumerate(self._sizes)
+                    _tensordict({key: pair[which][part] for key, pair in found.items()}, shape)
+                    for part, shape in enumerate(shapes)
                 ]
-                for half in (0, int(both))
+                for which in (0, 1)
             )
-            return now, later
-        shapes = [(*self._lead, *size) for size in self._sizes] * (1 + both)
-        counts = [prod(shape) for shape in shapes]
-        room = self._room(sum(counts), stored).split_with_sizes(counts)
-        views = [rows.view(*shape, *stored.shape[1:]) for rows, shape in zip(room, shapes, strict=True)]
+            return records, next_records
+        targets = self._allocate(shapes * (1 + with_next), stored)
+        records, next_records = targets[: len(shapes)], targets[-len(shapes) :]
         first = 0
-        for place, size in enumerate(self._sizes):
+        for size, target, next_target in zip(self._sizes, records, next_records, strict=True):
             steps = prod(size)
-            self.parts.append(Part(stored, views[place], views[place + 2] if both else None, first, steps))
+            self.copies.append(Copy(stored, target, next_target if with_next else None, first, steps))
             first += steps
-        return views[:2], views[-2:]
-
-    def _room(self, rows: int, stored: Tensor) -> Tensor:
-        numbers = rows * prod(stored.shape[1:])
-        size = numbers * stored.element_size()
-        if size < LARGE:
-            return torch.empty(rows, *stored.shape[1:], dtype=stored.dtype)
-        return self._blocks.take(size).view(stored.dtype).view(rows, *stored.shape[1:])
+        return records, next_records
 
     def rewards(self, stored: Tensor) -> Tensor:
-        """Make room for the transitions' true rewards."""
+        """Allocate the true rewards of the transitions, whose steps come first."""
         size = self._sizes[0]
-        rows = torch.empty(*self._lead, *size, dtype=stored.dtype)
-        self.parts.append(Part(stored, rows, None, 0, prod(size)))
-        return rows
+        target = torch.empty(*self._lead, *size, dtype=stored.dtype)
+        self.copies.append(Copy(stored, target, None, 0, prod(size)))
+        return target
+
+    def _allocate(self, shapes: list[Shape], stored: Tensor) -> list[Tensor]:
+        of_record = stored.shape[1:]
+        counts = [prod(shape) for shape in shapes]
+        size = sum(counts) * prod(of_record) * stored.element_size()
+        if size < LARGE:
+            return [torch.empty((*shape, *of_record), dtype=stored.dtype) for shape in shapes]
+        # One block of the pool for all of them.
+        rows = self._pool.take(size).view(stored.dtype).view(-1, *of_record).split_with_sizes(counts)
+        return [each.view(*shape, *of_record) for each, shape in zip(rows, shapes, strict=True)]
 
 
-def _tensordict(parts: dict[str, Nested], shape: tuple[int, ...]) -> TensorDict:
-    """Make a TensorDict of parts that fit, without the check of each: 2 µs instead of 14."""
+def _assemble(gathered: BatchIndices) -> TensorDict:
+    """Make one batch of indices whose records have been gathered."""
+    # The steps of a subsequence are no batch dimension: its return and length have none.
+    parts = {name: _tensordict(part, gathered.sizes[name][:1]) for name, part in gathered.parts.items()}
+    parts[keys.STATISTICS] = _tensordict(gathered.statistics, ())
+    return _tensordict({**parts, **gathered.others}, ())
+
+
+def _unbind(part: dict[str, Nested], count: int) -> list[dict[str, Nested]]:
+    if not part:
+        return [{}] * count
+    rows = zip(*(each.unbind(0) for each in part.values()), strict=True)
+    return [dict(zip(part, row, strict=True)) for row in rows]
+
+
+def _tensordict(parts: Mapping[str, Nested], shape: Shape) -> TensorDict:
+    """Make a TensorDict without checking its tensors, in 2 µs instead of 14."""
     return TensorDict._new_unsafe(parts, torch.Size(shape))

@@ -17,41 +17,45 @@ from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.replay.batches import BatchIndices, BatchMaker, Nested
-from rrd_lightning.replay.gather import Integers
+from rrd_lightning.replay.batches import BatchIndices, BatchMaker, LazyBatches, Nested
 from rrd_lightning.replay.memory_pool import MemoryPool
 from rrd_lightning.replay.sampler import PairedSampler, StepDraw
 
-# What a sampler must draw; any other tensor `[*lead, ...]` that it adds is passed on in the batch.
-OWN_DRAWS = {"transitions", "subsequences", "with_replacement"}
-
-# Bytes of all steps, with both observations of each. For a larger piece of memory the system hands out new
-# pages each time, which takes longer than the copy.
+# Bytes of several batches, up to which their observations are gathered at once. For larger allocations the
+# operating system hands out new pages each time, and the page faults take longer than the copy.
 GATHERED_TOGETHER = 2**25
 
 
 def ring_size(capacity: int) -> int:
-    """Records that hold `capacity` transitions: each episode takes one more, its last observation.
+    """Number of records that hold `capacity` transitions: each episode takes one more, its last observation.
 
-    A twentieth on top is room for episodes of 20 steps in the mean; shorter ones leave the ring a
+    A twentieth on top is room for episodes of 20 steps on average; shorter ones leave the ring a
     little earlier than the capacity alone asks. Small rings have room for any length.
     """
     return capacity + min(capacity, max(64, capacity // 20))
 
 
-class EpisodeReplay(TensorDictReplayBuffer):
+class EpisodeReplay:
     """A ring of finished episodes in which each observation is stored once.
 
-    An episode of T steps takes T + 1 records of (observation, action, true reward) in a row: the
+    An episode of T steps takes T + 1 successive records of (observation, action, true reward): the
     next observation of step t is the observation of record t + 1, and the last record holds an
-    observation alone. `add_episode` is the only way in, `sample` draws a paired batch. When the
-    ring is full the oldest whole episodes leave.
+    observation alone. Episodes come in finished, through `add_episode`; `sample` draws a paired batch.
+    When the ring is full, the oldest episodes leave as a whole.
 
     Args:
-        capacity: transitions that the replay holds at most.
+        capacity: largest number of transitions in the replay.
         sampler: draws the steps of each batch.
         storage: ``"memory"``, or ``"memmap"`` for files on disk.
-        scratch_dir: where the files' temporary folder is made; the system's place by default.
+        scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
+
+    Attributes:
+        capacity: as given.
+        sampler: as given.
+        episodes: the table of the stored episodes.
+        buffer: the TorchRL buffer with the records. Read it as you like; writing to it would lose track
+            of the episodes.
+        storage: the buffer's storage.
 
     Raises:
         ParameterError: if the capacity or the storage is not valid.
@@ -67,48 +71,36 @@ class EpisodeReplay(TensorDictReplayBuffer):
         require_positive(capacity=capacity)
         if storage not in {"memory", "memmap"}:
             raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
-        records = ring_size(capacity)
-        if storage == "memmap":
-            if scratch_dir is not None:
-                Path(scratch_dir).mkdir(parents=True, exist_ok=True)
-            # A folder of its own, which goes when the replay goes.
-            own_folder = mkdtemp(prefix="replay-", dir=scratch_dir)
-            weakref.finalize(self, shutil.rmtree, own_folder, ignore_errors=True)
-        super().__init__(
-            storage=LazyTensorStorage(records)
-            if storage == "memory"
-            else LazyMemmapStorage(records, scratch_dir=own_folder),
-            sampler=sampler,
-            # TorchRL's default writer would store an index beside every record.
-            writer=RoundRobinWriter(),
-            batch_size=sampler.batch_size,
-        )
         self.capacity = capacity
+        self.sampler = sampler
         self.episodes = sampler.table
-        self._paired_sampler = sampler
-        self._records = records
+        self._records = ring_size(capacity)
+        self.storage = (
+            LazyTensorStorage(self._records) if storage == "memory" else self._storage_on_disk(scratch_dir)
+        )
+        # TorchRL's default writer would store an index beside every record.
+        self.buffer = TensorDictReplayBuffer(storage=self.storage, writer=RoundRobinWriter())
         self._used_records = 0
         self._next_record = 0
         self._record_bytes = 0
         self._stored: TensorDictBase = TensorDict({}, [])
-        self._blocks = MemoryPool()
-        self._maker = BatchMaker({}, records, self._blocks)
+        self._pool = MemoryPool()
+        self._maker = BatchMaker({}, self._records, self._pool)
+
+    def _storage_on_disk(self, scratch_dir: str | None) -> LazyMemmapStorage:
+        """Make a storage in a folder of its own, which is deleted with the replay."""
+        if scratch_dir is not None:
+            Path(scratch_dir).mkdir(parents=True, exist_ok=True)
+        folder = mkdtemp(prefix="replay-", dir=scratch_dir)
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return LazyMemmapStorage(self._records, scratch_dir=folder)
 
     def __len__(self) -> int:
         """The number of stored transitions."""
         return self.episodes.transitions
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse what would let a batch see an unfinished episode, or lose track of the episodes."""
-        raise TypeError(
-            "the replay admits finished episodes only, through add_episode; "
-            "rrd_lightning.checkpoint.replay writes and reads it"
-        )
-
-    add = extend = empty = state_dict = load_state_dict = dumps = loads = _refuse
-
     def add_episode(self, episode: TensorDictBase) -> None:
-        """Store a finished episode, in place of the oldest ones where there is no room.
+        """Store a finished episode; the oldest episodes make room for it.
 
         Args:
             episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
@@ -116,8 +108,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
                 it is known.
 
         Raises:
-            ParameterError: if the episode has no step, is longer than the capacity, has parts of
-                different lengths, or holds a number that is not finite.
+            ParameterError: if the episode has no step, is longer than the capacity, lacks a part, has
+                parts of different lengths, or holds a number that is not finite.
         """
         length = self._check(episode)
         while len(self) + length > self.capacity:
@@ -125,8 +117,8 @@ class EpisodeReplay(TensorDictReplayBuffer):
         records = TensorDict(
             {
                 keys.OBSERVATION: episode.get(keys.OBSERVATION),
-                keys.ACTION: _one_more(episode.get(keys.ACTION)),
-                keys.REWARD: _one_more(episode.get(keys.REWARD)),
+                keys.ACTION: _pad_last(episode.get(keys.ACTION)),
+                keys.REWARD: _pad_last(episode.get(keys.REWARD)),
             },
             [length + 1],
         )
@@ -149,7 +141,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
     ) -> None:
         """Store the records of one or several valid episodes, as `records` returns them.
 
-        They may exceed the capacity by what the ring has room for, until the next `add_episode`.
+        They may exceed the capacity by as much as the ring has room for, until the next `add_episode`.
 
         Args:
             records: ``[sum of (T + 1)]``, observations, actions and true rewards.
@@ -157,6 +149,9 @@ class EpisodeReplay(TensorDictReplayBuffer):
             episode_return: ``[episodes]``, R.
             terminated: ``[episodes]``.
             success: ``[episodes]``: 1, 0, or -1 where it is not known.
+
+        Raises:
+            ParameterError: if the records are more than the ring's.
         """
         if len(records) > self._records:
             raise ParameterError(
@@ -166,30 +161,24 @@ class EpisodeReplay(TensorDictReplayBuffer):
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
-        super().extend(records.contiguous())  # the ring has the layout of the first records
+        self.buffer.extend(records.contiguous())  # the first records decide the memory layout of the ring
         self._stored = self.storage[:]
-        self._maker = BatchMaker(self._stored.to_dict(), self._records, self._blocks)
+        self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool)
         self._record_bytes = int(self._stored[:1].bytes())
-        facts = zip(
-            length.tolist(), episode_return.tolist(), terminated.tolist(), success.tolist(), strict=True
-        )
-        for steps, feedback, ended, done in facts:
-            self.episodes.append(
-                start=self._next_record,
-                length=steps,
-                episode_return=feedback,
-                terminated=ended,
-                success=done,
-            )
-            self._used_records += steps + 1
-            self._next_record = (self._next_record + steps + 1) % self._records
+        columns = length, episode_return, terminated, success
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            facts = dict(zip(("length", "episode_return", "terminated", "success"), row, strict=True))
+            self.episodes.append(start=self._next_record, **facts)
+            count = facts["length"] + 1
+            self._used_records += count
+            self._next_record = (self._next_record + count) % self._records
 
     def _drop_oldest(self) -> None:
         self._used_records -= self.episodes.pop_oldest() + 1
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of a stored step; zero while nothing is stored."""
+        """Bytes of a record; zero while nothing is stored."""
         return self._record_bytes if len(self.episodes) else 0
 
     def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
@@ -205,52 +194,62 @@ class EpisodeReplay(TensorDictReplayBuffer):
         copied: dict[str, Any] = self._stored[index].to_dict()
         return copied
 
-    def sample(self, *args: Any, **kwargs: Any) -> TensorDict:
-        """Draw a paired batch.
+    def sample(self) -> TensorDict:
+        """Draw a paired batch, with the keys of `rrd_lightning.keys`.
 
         Returns:
-            ``transitions`` of batch size ``[batch_size]`` and ``subsequences`` of batch size
-            ``[num_subsequences]`` whose steps are the second dimension of observation, action and
-            next observation, with the keys of `rrd_lightning.keys`. Nothing of it lies in the replay;
-            its tensors share pieces of memory, so clone what is to be kept for long.
+            ``transitions`` of batch size ``[batch_size]``; ``subsequences`` of batch size
+            ``[num_subsequences]``, or ``[rows]`` of whole episodes, whose steps are the second dimension
+            of observation, next observation and action, unless the sampler draws nothing for them; and
+            ``statistics`` of the stored episodes, of batch size ``[]``. Nothing of it lies in the ring,
+            but its tensors share blocks of memory, so clone what is to be kept for long. Batches share
+            the tensors of the statistics, which are not to be written into.
+
+        Raises:
+            RuntimeError: if the replay is empty.
         """
         return self._maker.batch(self._draw(()))
 
     def sample_several(self, count: int) -> Sequence[TensorDict]:
-        """Draw the batches of as many calls of `sample`, in less time.
+        """Draw the batches that as many calls of `sample` would, in less time.
 
         Args:
-            count: how many batches.
+            count: number of batches.
 
         Returns:
-            The batches, the same to the last bit. Large ones are gathered when they are asked for, each time
-            anew: take each of them once, and before another episode comes in.
+            The batches, the same to the last bit. Large ones, and those with whole episodes, are gathered
+            when they are accessed, each time anew: access each of them once, and before another episode is
+            added.
 
         Raises:
             ParameterError: if the count is not positive.
+            RuntimeError: if the replay is empty.
         """
         require_positive(count=count)
+        if self.sampler.draws == "episodes":
+            # The number of rows differs from batch to batch, so that they do not stack.
+            return LazyBatches([self._draw(()) for _ in range(count)], self._maker.batch)
         drawn = self._draw((count,))
         if 2 * drawn.positions.numel() * self._record_bytes > GATHERED_TOGETHER:
-            return self._maker.later(drawn)
-        return list(self._maker.batch(drawn).unbind(0))
+            return self._maker.lazy_batches(drawn)
+        return self._maker.batches(drawn)
 
     def _draw(self, lead: tuple[int, ...]) -> BatchIndices:
-        positions, draws = self._paired_sampler.sample(self.storage, lead)
-        transitions, subsequences = draws["transitions"], draws["subsequences"]
-        return BatchIndices(
-            positions,
-            tuple(each.step.shape[len(lead) :] for each in (transitions, subsequences)),
-            {**self._facts(transitions.episode), **self._flags(transitions)},
-            {**self._facts(subsequences.episode), keys.WITH_REPLACEMENT: draws["with_replacement"]},
-            {key: value for key, value in draws.items() if key not in OWN_DRAWS},
-        )
+        """Draw one batch, or several, whose number is then the leading dimension of all shapes."""
+        positions, draws = self.sampler.sample(self.storage, lead)
+        steps = {name: draws[name] for name in (keys.TRANSITIONS, keys.SUBSEQUENCES) if name in draws}
+        others = {name: each for name, each in draws.items() if name not in steps}
+        parts = {name: self._facts(draw) for name, draw in steps.items()}
+        parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
+        sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
+        return BatchIndices(positions, sizes, parts, others, self.episodes.statistics())
 
-    def _facts(self, episode: Integers) -> dict[str, Nested]:
+    def _facts(self, draw: StepDraw) -> dict[str, Nested]:
         live = self.episodes.live
         return {
-            keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(episode)),
-            keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(episode)),
+            keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(draw.episode)),
+            keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(draw.episode)),
+            **draw.facts,
         }
 
     def _flags(self, transitions: StepDraw) -> dict[str, Nested]:
@@ -262,7 +261,7 @@ class EpisodeReplay(TensorDictReplayBuffer):
         }
 
     def _check(self, episode: TensorDictBase) -> int:
-        """Return the length of a valid episode."""
+        """Return the length of an episode, or raise a `ParameterError` if it is not valid."""
         for key in (keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.EPISODE_RETURN, keys.TERMINATED):
             if key not in episode:
                 raise ParameterError("episode", sorted(map(str, episode.keys())), f"lacks {key!r}")
@@ -284,6 +283,6 @@ class EpisodeReplay(TensorDictReplayBuffer):
         return length
 
 
-def _one_more(steps: Tensor) -> Tensor:
-    """Lengthen ``[T, ...]`` to the T + 1 records of an episode."""
+def _pad_last(steps: Tensor) -> Tensor:
+    """Pad ``[T, ...]`` with zeros to the T + 1 records of an episode."""
     return torch.cat([steps, torch.zeros_like(steps[:1])])

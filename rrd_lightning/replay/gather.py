@@ -1,4 +1,4 @@
-"""What is done for each step of a batch: in C++, or by NumPy and torch where that is not compiled."""
+"""The work per step of a batch: in C++, or in NumPy and torch where there is no compiler."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ from rrd_lightning.kernels import library_here
 Integers: TypeAlias = NDArray[np.int64]
 
 
-def find(begin: Integers, transition: Integers) -> tuple[Integers, Integers]:
-    """Find the episode that each transition belongs to, and which step of it it is.
+def locate(begin: Integers, transition: Integers) -> tuple[Integers, Integers]:
+    """Find the episode of each transition, and its step within that episode.
 
     Args:
-        begin: the first transition of each episode, in order.
-        transition: of any shape; none is before the first episode.
+        begin: number of the first transition of each episode, sorted.
+        transition: numbers of transitions, of any shape; none is before the first episode.
 
     Returns:
-        Rows of `begin`, and steps, both of the transitions' shape.
+        Rows of `begin`, and steps, both of the shape of `transition`.
     """
     library = library_here()
     if library is None:
-        # NumPy searches in this thread. torch would wake others, which takes longer than all the rest.
+        # NumPy searches in this thread; waking torch's threads would take longer than the search.
         episode = begin.searchsorted(transition, side="right") - 1
         return episode, transition - begin.take(episode)
     transition = np.ascontiguousarray(transition, np.int64)
     episode, step = np.empty_like(transition), np.empty_like(transition)
     library.replay_find(
-        c_int64(len(begin)), _place(begin), c_int64(transition.size), *map(_place, (transition, episode, step))
+        c_int64(len(begin)),
+        _pointer(begin),
+        c_int64(transition.size),
+        *map(_pointer, (transition, episode, step)),
     )
     return episode, step
 
 
-def distinct(length: Integers, uniform: NDArray[np.float64]) -> Integers:
-    """Draw distinct steps of episodes, all orders of them as probable, or independent ones if there are fewer.
+def distinct_steps(length: Integers, uniform: NDArray[np.float64]) -> Integers:
+    """Draw steps of each episode without replacement, or with, from an episode of fewer than ``size`` steps.
 
     Args:
         length: steps of each episode, ``[...]``.
-        uniform: numbers in [0, 1), ``[..., size]``.
+        uniform: uniform random numbers in [0, 1), ``[..., size]``.
 
     Returns:
         The steps, ``[..., size]``.
@@ -60,91 +63,101 @@ def distinct(length: Integers, uniform: NDArray[np.float64]) -> Integers:
             steps.reshape(-1, size)[episode] = _shuffled(row, numbers)
         return steps
     arrays = np.ascontiguousarray(length, np.int64), np.ascontiguousarray(uniform), steps
-    library.replay_distinct(c_int64(length.size), c_int64(size), *map(_place, arrays))
+    library.replay_distinct(c_int64(length.size), c_int64(size), *map(_pointer, arrays))
     return steps
 
 
-def _place(array: NDArray[Any]) -> c_void_p:
-    """Where an array without gaps begins. `array.ctypes` takes six times as long."""
+def _pointer(array: NDArray[Any]) -> c_void_p:
+    """Return the pointer to a contiguous array's data, six times as fast as `array.ctypes`."""
     return c_void_p(array.__array_interface__["data"][0])
 
 
 def _shuffled(length: int, uniform: list[float]) -> list[int]:
-    """The first steps of a shuffle by Fisher and Yates."""
+    """Return the first steps of a Fisher-Yates shuffle."""
     if length < len(uniform):
         return [int(each * length) for each in uniform]
-    moved: dict[int, int] = {}
+    swapped: dict[int, int] = {}  # the shuffled array, where it differs from 0, 1, 2, ...
     steps = []
-    for place, each in enumerate(uniform):
-        other = place + int(each * (length - place))
-        steps.append(moved.get(other, other))
-        moved[other] = moved.get(place, place)
+    for index, each in enumerate(uniform):
+        other = index + int(each * (length - index))
+        steps.append(swapped.get(other, other))
+        swapped[other] = swapped.get(index, index)
     return steps
 
 
-class _Part(Structure):
-    _fields_: ClassVar[Any] = [
-        *((name, c_void_p) for name in ("stored", "now", "later")),
-        *((name, c_int64) for name in ("record_bytes", "first", "count")),
-    ]
+class Copy(NamedTuple):
+    """Records to be copied out of one leaf of the ring, for some of the steps of each batch.
 
-
-class Part(NamedTuple):
-    """Some of a batch's steps, and where their records go.
-
-    ``now`` and ``later`` are ``[*lead, *size, ...]``, for the record of each step, and for the one after it if
-    that is wanted. Of each batch they take so many steps, from ``first`` on.
+    Attributes:
+        stored: the leaf, ``[records, ...]``.
+        target: where the record of each step goes, ``[*lead, *size, ...]``.
+        next_target: where the record after it goes, of the same shape, if that is wanted.
+        first: first of the steps, among the positions of a batch.
+        steps: their number, the product of ``size``.
     """
 
     stored: Tensor
-    now: Tensor
-    later: Tensor | None
+    target: Tensor
+    next_target: Tensor | None
     first: int
     steps: int
 
 
-def gather(parts: Sequence[Part], positions: Tensor, records: int) -> None:
+class _Part(Structure):
+    """`Copy`, as the C++ function takes it."""
+
+    _fields_: ClassVar[Any] = [
+        *((name, c_void_p) for name in ("stored", "target", "next_target")),
+        *((name, c_int64) for name in ("record_bytes", "first", "steps")),
+    ]
+
+
+def gather(copies: Sequence[Copy], positions: Tensor, records: int) -> None:
     """Copy records out of a ring.
 
     Args:
-        parts: what to copy, and where.
-        positions: of the steps of each batch, ``[*lead, steps]``.
-        records: that the ring has room for.
+        copies: what to copy, and where.
+        positions: ring positions of the steps of each batch, ``[*lead, steps]``.
+        records: the ring's size.
 
     Raises:
         IndexError: if there is no record at a position, or none after it, or if there are too few positions.
     """
     steps = positions.shape[-1]
-    if steps < max(part.first + part.steps for part in parts):
+    if steps < max(copy.first + copy.steps for copy in copies):
         raise IndexError(f"{steps} positions were drawn for a batch, fewer than its steps")
     library = library_here()
-    if library is None or not all(part.stored.is_contiguous() for part in parts):
-        for part in parts:
-            rows = positions[..., part.first : part.first + part.steps].reshape(-1)
-            for target, wanted in ((part.now, rows), (part.later, (rows + 1).remainder_(records))):
-                if target is not None:
-                    target.copy_(part.stored.index_select(0, wanted).view(target.shape))
+    if library is None or not all(copy.stored.is_contiguous() for copy in copies):
+        _gather_with_torch(copies, positions, records)
         return
-    described = [
+    parts = [
         _Part(
-            part.stored.data_ptr(),
-            part.now.data_ptr(),
-            None if part.later is None else part.later.data_ptr(),
-            prod(part.stored.shape[1:]) * part.stored.element_size(),
-            part.first,
-            part.steps,
+            copy.stored.data_ptr(),
+            copy.target.data_ptr(),
+            None if copy.next_target is None else copy.next_target.data_ptr(),
+            prod(copy.stored.shape[1:]) * copy.stored.element_size(),
+            copy.first,
+            copy.steps,
         )
-        for part in parts
+        for copy in copies
     ]
     positions = positions.to(torch.int64).contiguous()
     done = library.replay_gather(
         len(parts),
-        (_Part * len(parts))(*described),
+        (_Part * len(parts))(*parts),
         c_int64(positions.numel() // steps),
         c_int64(steps),
         c_void_p(positions.data_ptr()),
         c_int64(records),
-        c_int64(len(parts[0].stored)),
+        c_int64(len(copies[0].stored)),
     )
     if not done:
         raise IndexError("a position that was drawn is outside of the records that the replay holds")
+
+
+def _gather_with_torch(copies: Sequence[Copy], positions: Tensor, records: int) -> None:
+    for copy in copies:
+        rows = positions[..., copy.first : copy.first + copy.steps].reshape(-1)
+        for target, wanted in ((copy.target, rows), (copy.next_target, (rows + 1).remainder_(records))):
+            if target is not None:
+                target.copy_(copy.stored.index_select(0, wanted).view(target.shape))

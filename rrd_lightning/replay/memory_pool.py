@@ -1,4 +1,4 @@
-"""Memory for batches that is used again when nobody has the batch any longer."""
+"""A pool of memory for batches, which reuses a block as soon as no tensor refers to it."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ALIGNMENT = 64
-KEPT = 3  # free blocks of a size: as in training, where one is in use and one is written
+FREE_BLOCKS = 3  # kept of each size: in training one batch is in use while the next is written
 
 
 class MemoryPool:
-    """Pieces of memory, lent as tensors of bytes.
+    """Lends blocks of memory as tensors of bytes.
 
-    For large pieces the system hands out new pages each time, and writing to those takes longer than the copy
-    of a batch. A piece comes back when the last tensor that shows some of it is gone.
+    For large allocations the operating system hands out new pages each time, and the page faults take
+    longer than the copy of a batch. A block returns to the pool when the last tensor that views it is
+    gone. Its size is rounded up to a power of two, so that batches of varying size share few sizes; the
+    unused pages at its end are never touched and take no memory.
     """
 
     def __init__(self) -> None:
         self._free: dict[int, list[NDArray[Any]]] = defaultdict(list)
 
     def take(self, size: int) -> Tensor:
-        """Return ``[size]`` bytes of any content."""
-        free = self._free[size]
+        """Return ``[size]`` uninitialised bytes; the size must be positive."""
+        rounded = 1 << (size - 1).bit_length()
+        free = self._free[rounded]
         try:
             block = free.pop()
         except IndexError:
-            block = _aligned(size)
-        lent = block[:]  # the tensor, and each view of it, keeps this array alive
+            block = _aligned(rounded)
+        lent = block[:size]  # the tensor, and each view of it, keeps this array alive
         weakref.finalize(lent, _reclaim, free, block).atexit = False
         return torch.from_numpy(lent)
 
 
 def _reclaim(free: list[NDArray[Any]], block: NDArray[Any]) -> None:
-    if len(free) < KEPT:
+    if len(free) < FREE_BLOCKS:
         free.append(block)
 
 

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchrl.data.replay_buffers.samplers import Sampler
 
+from rrd_lightning import keys
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.replay.gather import Integers, distinct, find
+from rrd_lightning.replay.gather import Integers, distinct_steps, locate
 from rrd_lightning.replay.table import EpisodeTable
 
-KINDS = ("transitions", "episodes", "missing episodes", "steps")
+Draws: TypeAlias = Literal["steps", "episodes", "nothing"]
+# One generator each. The names are part of the checkpoint format.
+GENERATORS = ("transitions", "episodes", "missing episodes", "steps")
 
 
 class StepDraw(NamedTuple):
-    """Steps of episodes: rows of the episode table, and steps in them.
+    """Steps that were drawn from episodes.
 
-    Arrays of NumPy, which works on so few numbers in half of torch's time. The shape of `step` is that of
-    the steps drawn; `episode` has the same shape, or one less dimension where each row is of one episode.
+    The arrays are NumPy's, which on so few numbers is twice as fast as torch.
+
+    Attributes:
+        episode: rows of the episode table, of the shape of `step`, or without its last dimension where
+            that runs over steps of a single episode.
+        step: steps within those episodes, from 0.
+        facts: further tensors of this part of the batch, by their names in the batch.
     """
 
     episode: Integers
     step: Integers
+    facts: dict[str, Tensor]
 
 
-class PairedSampler(Sampler):
+class PairedSampler:
     """Draws the steps of a paired batch from an episode table.
 
-    Transitions are uniform over all stored transitions. Subsequences belong to distinct episodes
-    drawn in proportion to their length, as long as the table holds enough of them, and their steps
-    are uniform over the episode. A subclass may draw otherwise: it overrides `transitions`,
-    `episodes` or `steps`, or `sample`, to add tensors to the batch.
+    Transitions are uniform over all stored transitions. The reward model's episodes are distinct, as long
+    as the table holds enough of them, and drawn in proportion to their length; of each it gets what
+    `draws` says. A subclass may draw differently: it overrides `transitions`, `episodes` or `steps`, or
+    `sample` to add tensors to the batch.
 
-    Each of these draws from its own generator, so that several batches drawn at once are the same as one
-    after another. All shapes begin with ``lead``: ``()`` for one batch, ``(batches,)`` for several.
+    Each kind of draw has its own generator, so that several batches drawn at once equal batches drawn one
+    after another, and the transitions do not depend on `draws`. All shapes begin with the leading
+    dimensions ``lead``: ``()`` for one batch, ``(batches,)`` for several.
 
     Args:
         batch_size: transitions in a batch.
@@ -46,15 +54,22 @@ class PairedSampler(Sampler):
         rrd_sample_size: steps in a subsequence.
         rrd_replacement: draw a subsequence's steps with replacement. Without it the steps are
             distinct, unless the episode is shorter than `rrd_sample_size`.
-        seed: of all generators together.
+        seed: seed of all generators.
 
     Attributes:
-        generators: the source of randomness of each kind of draw.
+        draws: what is drawn for the reward model. ``"steps"``: a subsequence of `rrd_sample_size` random
+            steps from each episode. ``"episodes"``: all steps of each episode in order, in rows of
+            `rrd_sample_size`. ``"nothing"``: no subsequences at all.
+        num_subsequences: episodes in a batch.
+        table: the episodes to draw from.
+        generators: the generator of each kind of draw.
 
     Raises:
         ParameterError: if a size is not positive, a subsequence is larger than the batch of them, or the
             seed is negative.
     """
+
+    draws: Draws = "steps"
 
     def __init__(
         self,
@@ -79,47 +94,48 @@ class PairedSampler(Sampler):
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Restart all generators from a seed, which is not negative."""
+        """Restart all generators from a seed, which must not be negative."""
         require_not_negative(seed=seed)
-        seeds = np.random.SeedSequence(seed).generate_state(len(KINDS)).tolist()
+        seeds = np.random.SeedSequence(seed).generate_state(len(GENERATORS)).tolist()
         self.generators = {
-            kind: torch.Generator().manual_seed(each) for kind, each in zip(KINDS, seeds, strict=True)
+            name: torch.Generator().manual_seed(each) for name, each in zip(GENERATORS, seeds, strict=True)
         }
 
     def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[Tensor, dict[str, Any]]:
-        """Draw a batch, or several.
+        """Draw one batch, or several.
+
+        Args:
+            storage: the ring, whose ``max_size`` is its number of records.
+            lead: leading dimensions. Whole episodes are drawn for one batch at a time, since the number
+                of their rows varies: with them it must be ``()``.
 
         Returns:
-            The ring positions ``[*lead, batch_size + num_subsequences * rrd_sample_size]``, and what
-            they stand for: the draws ``transitions``, of steps ``[*lead, batch_size]``, and
-            ``subsequences``, of steps ``[*lead, num_subsequences, rrd_sample_size]``, and
-            ``with_replacement`` ``[*lead, num_subsequences]``, how the steps of each subsequence were
-            drawn.
+            The ring positions of all steps, ``[*lead, steps]``, and the draws that they stand for: a
+            `StepDraw` of ``transitions``, and one of ``subsequences`` unless nothing is drawn for them,
+            in this order. A tensor ``[*lead, ...]`` under any other name goes into the batch.
+
+        Raises:
+            RuntimeError: if the table holds no episode.
         """
         if not len(self.table):
             raise RuntimeError("the replay is empty: it admits finished episodes only, and none has finished")
-        transitions = self.transitions(lead)
-        episodes = self.episodes(lead)
-        steps, with_replacement = self.steps(episodes)
-        start = self.table.live["start"]
-        positions = start.take(episodes)[..., None] + steps
-        index = np.concatenate(
-            [start.take(transitions.episode) + transitions.step, positions.reshape(*lead, -1)], axis=-1
-        )
-        # A remainder would take longer: an episode goes round the ring's end once at most.
+        draws: dict[str, Any] = {keys.TRANSITIONS: self.transitions(lead)}
+        if self.draws == "steps":
+            draws[keys.SUBSEQUENCES] = self._subsequences(self.episodes(lead))
+        elif self.draws == "episodes":
+            draws[keys.SUBSEQUENCES] = self._whole(self.episodes(lead))
+        index = np.concatenate([self._positions(draw).reshape(*lead, -1) for draw in draws.values()], axis=-1)
+        # Faster than a remainder, and enough: an episode wraps round the end of the ring at most once.
         np.subtract(index, storage.max_size, out=index, where=index >= storage.max_size)
-        return torch.from_numpy(index), {
-            "transitions": transitions,
-            "subsequences": StepDraw(episodes, steps),
-            "with_replacement": torch.from_numpy(with_replacement),
-        }
+        return torch.from_numpy(index), draws
 
     def transitions(self, lead: tuple[int, ...]) -> StepDraw:
         """Draw transitions ``[*lead, batch_size]``, uniform over all that are stored."""
-        return StepDraw(*find(self.table.live["begin"], self._uniform("transitions", (*lead, self.batch_size))))
+        drawn = self._uniform("transitions", (*lead, self.batch_size))
+        return StepDraw(*locate(self.table.live["begin"], drawn), {})
 
     def episodes(self, lead: tuple[int, ...]) -> Integers:
-        """Draw the rows ``[*lead, num_subsequences]`` of the episodes that give a subsequence each."""
+        """Draw the reward model's episodes, as rows of the table ``[*lead, num_subsequences]``."""
         wanted = self.num_subsequences
         if len(self.table) < wanted:
             return self._episode(self._uniform("episodes", (*lead, wanted)))
@@ -128,7 +144,7 @@ class PairedSampler(Sampler):
         return np.array(rows).reshape(*lead, wanted)
 
     def _distinct(self, drawn: list[int]) -> list[int]:
-        """Return the first distinct episodes, one for each subsequence; if too few are, draw more."""
+        """Return the first `num_subsequences` distinct episodes of some draws; draw more if there are fewer."""
         wanted = self.num_subsequences
         # Dropping repeats from proportional draws leaves proportional draws among the rest.
         distinct = list(dict.fromkeys(drawn))[:wanted]
@@ -155,33 +171,45 @@ class PairedSampler(Sampler):
         uniform = torch.rand(*length.shape, size, dtype=torch.float64, generator=generator).numpy()
         if self.rrd_replacement:
             return (uniform * length[..., None]).astype(np.int64), np.ones(length.shape, np.bool_)
-        return distinct(length, uniform), length < size
+        return distinct_steps(length, uniform), length < size
 
-    def _uniform(self, kind: str, shape: tuple[int, ...]) -> Integers:
-        """Draw stored transitions, each as the number of those that were ever stored before it."""
-        first, stored = self.table.left, self.table.transitions
-        return torch.randint(first, first + stored, shape, generator=self.generators[kind]).numpy()
+    def _subsequences(self, episodes: Integers) -> StepDraw:
+        steps, with_replacement = self.steps(episodes)
+        return StepDraw(episodes, steps, {keys.WITH_REPLACEMENT: torch.from_numpy(with_replacement)})
+
+    def _whole(self, episodes: Integers) -> StepDraw:
+        """Cut episodes ``[episodes]`` into rows ``[rows, rrd_sample_size]`` of successive steps."""
+        size = self.rrd_sample_size
+        length = self.table.live["length"].take(episodes)
+        rows = -(-length // size)
+        drawn = np.arange(len(episodes)).repeat(rows)
+        row_in_episode = np.arange(len(drawn)) - (rows.cumsum() - rows).repeat(rows)
+        step = size * row_in_episode[:, None] + np.arange(size)
+        last = length.take(drawn)[:, None] - 1
+        # The padding repeats the last step, so that what is computed from it is finite.
+        facts = {keys.MASK: torch.from_numpy(step <= last), keys.EPISODE: torch.from_numpy(drawn)}
+        return StepDraw(episodes.take(drawn), np.minimum(step, last), facts)
+
+    def _positions(self, draw: StepDraw) -> Integers:
+        """Find the ring positions of steps, as if the ring had no end."""
+        start = self.table.live["start"].take(draw.episode)
+        positions: Integers = (start if start.ndim == draw.step.ndim else start[..., None]) + draw.step
+        return positions
+
+    def _uniform(self, generator: str, shape: tuple[int, ...]) -> Integers:
+        """Draw stored transitions, each as the number of transitions that were ever stored before it."""
+        first, stored = self.table.removed_transitions, self.table.transitions
+        return torch.randint(first, first + stored, shape, generator=self.generators[generator]).numpy()
 
     def _episode(self, transition: Integers) -> Integers:
         """Find the row of the episode that each transition belongs to."""
-        return find(self.table.live["begin"], transition)[0]
+        return locate(self.table.live["begin"], transition)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generators."""
-        return {kind: generator.get_state() for kind, generator in self.generators.items()}
+        return {name: generator.get_state() for name, generator in self.generators.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of the generators."""
-        for kind, generator in self.generators.items():
-            generator.set_state(state_dict[kind])
-
-    def _empty(self) -> None:
-        self.table = EpisodeTable()
-
-    def dumps(self, path: str | Path) -> None:
-        """Write the state of the generators into a folder."""
-        torch.save(self.state_dict(), Path(path) / "sampler.pt")
-
-    def loads(self, path: str | Path) -> None:
-        """Read what `dumps` wrote."""
-        self.load_state_dict(torch.load(Path(path) / "sampler.pt", weights_only=True))
+        for name, generator in self.generators.items():
+            generator.set_state(state_dict[name])

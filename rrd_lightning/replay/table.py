@@ -9,27 +9,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rrd_lightning import keys
+
 
 class EpisodeTable:
-    """A queue of episodes as columns.
+    """A queue of episodes, stored by columns.
 
-    Rows are appended at the back and leave at the front, so the live rows are one slice of each
-    column and drawing from them costs the logarithm of their number. Columns:
+    Rows are appended at the back and removed at the front, so the live rows are one slice of each
+    column, and looking up a transition takes time logarithmic in their number. Columns:
 
     * ``begin``: transitions ever stored before this episode (so it is sorted),
     * ``start``: position of the episode's first record in the ring,
     * ``length``: T, its number of transitions,
     * ``episode_return``: R,
-    * ``terminated``: whether its last step ended the task,
-    * ``success``: 1 if the task was done, 0 if not, -1 where that is not known.
+    * ``terminated``: whether its last step terminated the task,
+    * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known.
 
     Attributes:
-        live: the live rows of each column, ``[len(self)]``, as views. They are NumPy's, which works
-            on a few rows in half of torch's time.
-        transitions: of all live episodes together.
-        left: transitions of the episodes that have left.
-        appended: episodes that were ever appended; the live ones are the latest of them.
-        appended_transitions: their transitions.
+        live: the live rows of each column, ``[len(self)]``, as NumPy views, which on a few rows are
+            twice as fast as torch's.
+        transitions: transitions of all live episodes.
+        removed_transitions: transitions of the episodes that were removed.
+        appended: episodes ever appended; the live ones are the latest of them.
+        appended_transitions: transitions of all episodes ever appended.
     """
 
     def __init__(self) -> None:
@@ -43,9 +45,10 @@ class EpisodeTable:
         }
         self._first = 0
         self._last = 0
-        self._look()
+        self._statistics: dict[str, Tensor] | None = None
+        self._update_views()
         self.transitions = 0
-        self.left = 0
+        self.removed_transitions = 0
         self.appended = 0
         self.appended_transitions = 0
 
@@ -57,12 +60,28 @@ class EpisodeTable:
         """The live rows of a column, ``[len(self)]``, as a view."""
         return torch.from_numpy(self.live[column])
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Summarise the live episodes, of which there must be at least one.
+
+        Returns:
+            ``return_min`` and ``return_max``, float32, and ``num_episodes``, int64, all ``[]``. They are
+            computed once per change of the table and shared by all callers: do not write into them.
+        """
+        if self._statistics is None:
+            returns = self.live["episode_return"]
+            self._statistics = {
+                keys.RETURN_MIN: torch.tensor(returns.min()),
+                keys.RETURN_MAX: torch.tensor(returns.max()),
+                keys.NUM_EPISODES: torch.tensor(len(self)),
+            }
+        return self._statistics
+
     def append(self, *, start: int, length: int, episode_return: float, terminated: bool, success: int) -> None:
         """Add the newest episode."""
         if self._last == len(self._columns["begin"]):
-            self._make_room()
+            self._grow()
         row = {
-            "begin": self.left + self.transitions,
+            "begin": self.removed_transitions + self.transitions,
             "start": start,
             "length": length,
             "episode_return": episode_return,
@@ -72,7 +91,7 @@ class EpisodeTable:
         for name, value in row.items():
             self._columns[name][self._last] = value
         self._last += 1
-        self._look()
+        self._update_views()
         self.transitions += length
         self.appended += 1
         self.appended_transitions += length
@@ -81,15 +100,16 @@ class EpisodeTable:
         """Remove the oldest episode and return its length."""
         length = int(self._columns["length"][self._first])
         self._first += 1
-        self._look()
+        self._update_views()
         self.transitions -= length
-        self.left += length
+        self.removed_transitions += length
         return length
 
-    def _look(self) -> None:
+    def _update_views(self) -> None:
         self.live = {name: column[self._first : self._last] for name, column in self._columns.items()}
+        self._statistics = None
 
-    def _make_room(self) -> None:
+    def _grow(self) -> None:
         # A copy at most every len(self) appends: constant cost per append.
         rows = max(1024, 2 * len(self))
         for name, live in self.live.items():

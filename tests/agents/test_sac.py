@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
-from hypothesis import given
-from hypothesis import strategies as st
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from tensordict import TensorDict
 from tensordict.nn import InteractionType, TensorDictModule
 from torch import Tensor, nn
@@ -19,8 +18,9 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.agents import SAC
-from rrd_lightning.agents.squashed import SquashedDraw
-from rrd_lightning.networks import MLP
+from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
+from rrd_lightning.networks import MLP, Linear
+from tests.updates import check_groups
 
 OBSERVATION, ACTION = Box(-torch.inf, torch.inf, (5,)), Box(-1, 1, (3,))
 BATCH = 64
@@ -61,18 +61,24 @@ class Perceptron(nn.Module):
         return self.layers[-1](hidden)
 
 
-def copy_of(network: MLP) -> Perceptron:
+def linear(network: MLP) -> list[Linear]:
+    return [layer for layer in network.layers if isinstance(layer, Linear)]
+
+
+def copy_of(network: MLP, *sizes: int) -> Perceptron:
     """The same perceptron of torch's own layers."""
-    copied = Perceptron(*network.sizes)
-    for linear, layer in zip(copied.layers, network.layers(), strict=True):
-        linear.weight.data.copy_(layer.weight.T)
-        linear.bias.data.copy_(layer.bias)
+    copied = Perceptron(*sizes)
+    for mine, layer in zip(copied.layers, linear(network), strict=True):
+        mine.weight.data.copy_(layer.weight.T)
+        mine.bias.data.copy_(layer.bias)
     return copied
 
 
 def make_reference(agent: SAC) -> SACLoss:
     """TorchRL's loss, with copies of the agent's weights."""
-    policy = TensorDictModule(Policy(copy_of(agent.actor)), in_keys=["observation"], out_keys=["loc", "scale"])
+    policy = TensorDictModule(
+        Policy(copy_of(agent.actor, 5, 256, 256, 6)), in_keys=["observation"], out_keys=["loc", "scale"]
+    )
     actor = ProbabilisticActor(
         policy,
         in_keys=["loc", "scale"],
@@ -96,9 +102,9 @@ def make_reference(agent: SAC) -> SACLoss:
     SoftUpdate(loss, tau=0.005)  # TorchRL warns of targets that nothing updates
     for name, critic in (("qvalue", agent.critic), ("target_qvalue", agent.target_critic)):
         parameters = getattr(loss, f"{name}_network_params")
-        for index, (weight, bias) in enumerate(critic.layers()):
-            parameters["module", "layers", str(index), "weight"].data.copy_(weight.data.transpose(1, 2))
-            parameters["module", "layers", str(index), "bias"].data.copy_(bias.data.squeeze(1))
+        for index, layer in enumerate(linear(critic)):
+            parameters["module", "layers", str(index), "weight"].data.copy_(layer.weight.data.transpose(1, 2))
+            parameters["module", "layers", str(index), "bias"].data.copy_(layer.bias.data.squeeze(1))
     return loss
 
 
@@ -127,7 +133,9 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     expected = reference(data)
     (expected["loss_qvalue"] + expected["loss_actor"] + expected["loss_alpha"]).backward()
     torch.manual_seed(7)
-    metrics = agent.learn(transitions, reward)()
+    found = agent.losses(transitions, reward)
+    found.total().backward()
+    metrics = found.logged()
 
     tolerance = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(metrics["loss/critic"], expected["loss_qvalue"].detach(), **tolerance)
@@ -135,17 +143,17 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     torch.testing.assert_close(metrics["loss/temperature"], expected["loss_alpha"].detach(), **tolerance)
     torch.testing.assert_close(agent.log_temperature.grad, reference.log_alpha.grad, **tolerance)
     critic = reference.qvalue_network_params
-    for index, (weight, bias) in enumerate(agent.critic.layers(agent.critic.vector.grad)):
+    for index, layer in enumerate(linear(agent.critic)):
         expected_weight = critic["module", "layers", str(index), "weight"].grad.transpose(1, 2)
-        torch.testing.assert_close(weight, expected_weight, **tolerance)
+        torch.testing.assert_close(layer.weight.grad, expected_weight, **tolerance)
         expected_bias = critic["module", "layers", str(index), "bias"].grad
-        torch.testing.assert_close(bias.squeeze(1), expected_bias, **tolerance)
+        torch.testing.assert_close(layer.bias.grad.squeeze(1), expected_bias, **tolerance)
     actor = reference.actor_network_params.flatten_keys(".")
-    for index, (weight, bias) in enumerate(agent.actor.layers(agent.actor.vector.grad)):
-        for name, found in (("weight", weight.T), ("bias", bias)):
+    for index, layer in enumerate(linear(agent.actor)):
+        for name, gradient in (("weight", layer.weight.grad.T), ("bias", layer.bias.grad)):
             matching = [key for key in actor.keys() if key.endswith(f"layers.{index}.{name}")]  # noqa: SIM118
             assert len(matching) == 1
-            torch.testing.assert_close(found, actor[matching[0]].grad, **tolerance)
+            torch.testing.assert_close(gradient, actor[matching[0]].grad, **tolerance)
 
 
 def test_time_limits_bootstrap_and_terminations_do_not() -> None:
@@ -153,7 +161,7 @@ def test_time_limits_bootstrap_and_terminations_do_not() -> None:
     agent = SAC(OBSERVATION, ACTION, gamma=0.9)
     transitions, reward = make_transitions(), torch.randn(BATCH)
     transitions[keys.TERMINATED] = torch.ones(BATCH, dtype=torch.bool)
-    metrics = agent.learn(transitions, reward)()
+    metrics = agent.losses(transitions, reward).logged()
     inputs = torch.cat([transitions[keys.OBSERVATION], transitions[keys.ACTION]], -1)
     errors = agent.critic(inputs).squeeze(-1) - reward
     torch.testing.assert_close(metrics["loss/critic"], errors.square().mean(-1).sum().detach())
@@ -162,31 +170,45 @@ def test_time_limits_bootstrap_and_terminations_do_not() -> None:
     for done in (True, False):
         transitions[keys.DONE] = torch.full((BATCH,), done)
         torch.manual_seed(1)
-        values.append(agent.learn(transitions, reward)()["loss/critic"])
+        values.append(agent.losses(transitions, reward).losses["critic"])
     assert values[0] == values[1]
 
 
 def test_log_density_of_squashed_actions_integrates_to_one() -> None:
     """By hand: the density of tanh(u) over (-1, 1), for μ = 0.4 and σ = 0.7."""
-    draw = SquashedDraw(torch.tensor([0.4, math.log(0.7)]).expand(200_000, 2), torch.randn(200_000, 1))
+    policy = SquashedGaussian(torch.tensor([0.4, math.log(0.7)]).expand(200_000, 2))
+    action, log_prob = policy.sample_with_log_prob()
     # E[1 / p(a)] over a ~ p is the length of the interval, here between -0.9 and 0.9.
-    inside = draw.action.abs().squeeze(-1) < 0.9
-    length = ((-draw.log_prob).exp() * inside).mean().item()
+    inside = action.abs().squeeze(-1) < 0.9
+    length = ((-log_prob).exp() * inside).mean().item()
     assert length == pytest.approx(1.8, abs=0.02)
+    assert policy.mode()[0].item() == pytest.approx(math.tanh(0.4))
+    mean = policy.sample().atanh().mean().item()
+    assert mean == pytest.approx(0.4, abs=0.01)
 
 
-@given(st.integers(0, 10_000))
-def test_the_policy_s_gradient_is_autograd_s(seed: int) -> None:
-    """At log σ within its bounds, at them and beyond, and where tanh(u) rounds to 1."""
-    torch.manual_seed(seed)
-    outputs = torch.randn(6, 8, dtype=torch.float64) * 20
-    outputs[0, 4:] = torch.tensor([-20.0, 2.0, -21.0, 3.0])
-    outputs.requires_grad_()
-    noise, weight = torch.randn(2, 6, 4, dtype=torch.float64)
-    draw = SquashedDraw(outputs, noise)
-    (expected,) = torch.autograd.grad((draw.action * weight).sum() + 0.3 * draw.log_prob.sum(), outputs)
-    found = SquashedDraw(outputs.detach(), noise).gradient(weight, torch.tensor(0.3).double())
-    torch.testing.assert_close(found, expected)
+def test_each_loss_reaches_the_parameters_of_its_own_group_only() -> None:
+    image = Dict({"image": Box(0, 255, (3, 36, 36), np.uint8), "vector": OBSERVATION})
+    for space, seen in ((OBSERVATION, torch.randn(2, BATCH, 5)), (image, None)):
+        agent = SAC(space, ACTION, num_critics=3, critics_in_target=2, layer_norm=True)
+        transitions = make_transitions()
+        for place, key in enumerate((keys.OBSERVATION, keys.NEXT_OBSERVATION)):
+            pixels = torch.randint(256, (BATCH, 3, 36, 36), dtype=torch.uint8)
+            nested = TensorDict({"image": pixels, "vector": torch.randn(BATCH, 5)}, [BATCH])
+            transitions[key] = nested if seen is None else seen[place]
+        check_groups(agent, agent.losses(transitions, torch.randn(BATCH)))
+
+
+def test_the_critics_of_a_target_are_drawn_anew_and_their_minimum_is_taken() -> None:
+    agent = SAC(OBSERVATION, ACTION, num_critics=5, critics_in_target=2)
+    values = torch.arange(5.0)[:, None].expand(5, 3)
+    lowest = torch.stack([agent.pessimistic(values)[0] for _ in range(4000)])
+    # Of two of five the minimum is k with probability (4 - k) / 10.
+    shares = [(lowest == k).float().mean().item() for k in range(5)]
+    assert shares == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0], abs=0.03)
+    assert SAC(OBSERVATION, ACTION, num_critics=5).pessimistic(values).tolist() == [0, 0, 0]
+    assert SAC(OBSERVATION, ACTION, num_critics=5, actor_value="mean").combine(values).tolist() == [2, 2, 2]
+    assert agent.combine(values).tolist() == [0, 0, 0]
 
 
 def test_targets_move_by_a_share() -> None:
@@ -195,7 +217,7 @@ def test_targets_move_by_a_share() -> None:
     with torch.no_grad():
         for parameter in agent.critic.parameters():
             parameter.add_(1.0)
-    agent.update_targets()
+    agent.after_update(1)
     for old, new in zip(before, agent.target_critic.parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.1)
 
@@ -205,12 +227,11 @@ def test_twin_critics_are_two_independent_perceptrons() -> None:
     inputs = torch.randn(10, 8)
     for member in range(2):
         hidden = inputs
-        for index in range(3):
-            layer = critic.layers()[index]
+        for index, layer in enumerate(linear(critic)):
             hidden = hidden @ layer.weight[member] + layer.bias[member]
             hidden = hidden.relu() if index < 2 else hidden
         torch.testing.assert_close(critic(inputs)[member], hidden)
-    assert not torch.equal(*critic.layers()[0].weight)
+    assert not torch.equal(*linear(critic)[0].weight)
 
 
 def test_actions_explore_or_do_not() -> None:
@@ -231,8 +252,8 @@ def test_actions_explore_or_do_not() -> None:
         ((OBSERVATION, Box(-torch.inf, 1, (2,))), "SAC needs finite bounds on every action"),
         ((OBSERVATION, Box(0, 5, (2,), "int64")), "action_space=Box.*floating numbers"),
         ((Box(0, 255, (5,), "uint8"), ACTION), "observation_space=Box.*floating numbers"),
-        ((Discrete(4), ACTION), r"observation_space=Discrete\(4\): SAC serves vectors of floating"),
-        ((Dict({"a": OBSERVATION, "b": Discrete(2)}), ACTION), "observation_space=Dict.*SAC serves vectors"),
+        ((MultiBinary(4), ACTION), r"observation_space=MultiBinary\(4\): SAC serves vectors of floating"),
+        ((Dict({"a": OBSERVATION, "b": MultiBinary(2)}), ACTION), "observation_space=Dict.*SAC serves vectors"),
     ],
 )
 def test_spaces_it_cannot_serve(spaces: tuple, message: str) -> None:
@@ -245,3 +266,12 @@ def test_numbers_out_of_range() -> None:
         SAC(OBSERVATION, ACTION, gamma=1.5)
     with pytest.raises(ParameterError, match=r"initial_temperature=0.0: must be greater than zero"):
         SAC(OBSERVATION, ACTION, initial_temperature=0.0)
+    for options, message in (
+        ({"num_critics": 0}, "num_critics=0: must be greater than zero"),
+        ({"critics_in_target": 3}, "critics_in_target=3: must be from 1 to num_critics=2"),
+        ({"actor_value": "max"}, "actor_value='max': must be 'min' or 'mean'"),
+        ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and less than 1"),
+        ({"activation": "swish"}, "activation='swish': must be one of relu"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            SAC(OBSERVATION, ACTION, **options)

@@ -16,7 +16,6 @@ from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC
-from rrd_lightning.agents.squashed import SquashedDraw
 from rrd_lightning.decomposition import RRD
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.networks import Convolutions, ObservationParts, random_shift
@@ -54,7 +53,6 @@ def test_an_observation_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     "space",
     [
-        Box(0, 255, (36, 40, 3), np.uint8),  # channels last
         Box(0, 1, (3, 36, 40), np.float32),
         Dict({"a": IMAGE, "b": Box(0, 255, (3, 64, 64), np.uint8)}),
         Dict({}),
@@ -63,6 +61,17 @@ def test_an_observation_is_taken_apart() -> None:
 def test_other_observations_are_refused(space: Any) -> None:
     with pytest.raises(ParameterError, match=r"observation_space=.*: RRD serves vectors"):
         RRD(space, ACTION)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_may_be_last(channels: int) -> None:
+    """Of the same image, the same features."""
+    torch.manual_seed(0)
+    first = SAC(Box(0, 255, (channels, 36, 40), np.uint8), ACTION, **SMALL)
+    torch.manual_seed(0)
+    last = SAC(Box(0, 255, (36, 40, channels), np.uint8), ACTION, **SMALL)
+    image = torch.randint(0, 256, (5, channels, 36, 40), dtype=torch.uint8)
+    torch.testing.assert_close(first.act(image, explore=False), last.act(image.movedim(1, -1), explore=False))
 
 
 def test_small_images_are_refused() -> None:
@@ -98,47 +107,6 @@ def test_a_shift_moves_each_image_as_a_whole(pixels: int, seed: int) -> None:
         assert len((column_of[:, 4, 5] - 5).unique()) > 1
 
 
-def test_gradients_by_hand_are_autograd_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each loss at its own parameters, the critics' at the encoder too."""
-    agent = SAC(BOTH, ACTION, **SMALL).double()
-    transitions = TensorDict(
-        {
-            keys.OBSERVATION: random_observation(8),
-            keys.NEXT_OBSERVATION: random_observation(8),
-            keys.ACTION: torch.rand(8, 2),
-            keys.TERMINATED: torch.arange(8) < 3,
-        },
-        [8],
-    ).apply(lambda part: part.double() if part.is_floating_point() else part)
-    reward = torch.randn(8).double()
-    noise = torch.randn(2, 8, 2).double()
-    draws = iter(noise)
-    monkeypatch.setattr(torch, "randn_like", lambda _: next(draws))
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # of the images
-    agent.learn(transitions, reward)
-    found = {name: each.grad for name, each in agent.named_parameters() if each.requires_grad}
-
-    features = agent._features(transitions[keys.OBSERVATION])
-    assert features.shape == (8, 64 + 5)
-    temperature = agent.log_temperature.detach().exp()
-    with torch.no_grad():
-        following = agent._features(transitions[keys.NEXT_OBSERVATION])
-        later = SquashedDraw(agent.actor(following), noise[0])
-        value = agent.target_critic(torch.cat([following, later.action], -1)).amin(0)[:, 0]
-        value = agent.gamma * ~transitions[keys.TERMINATED] * (value - temperature * later.log_prob)
-    judged = agent.critic(torch.cat([features, transitions[keys.ACTION]], -1))[..., 0]
-    draw = SquashedDraw(agent.actor(features.detach()), noise[1])
-    chosen = agent.critic(torch.cat([features.detach(), draw.action], -1), frozen=True).amin(0)[:, 0]
-    excess = (draw.log_prob.detach() + agent.target_entropy).mean()
-    loss = (judged - reward - value).square().mean(-1).sum() + (temperature * draw.log_prob - chosen).mean()
-    agent.zero_grad()
-    (loss - agent.log_temperature * excess).backward()
-    expected = {name: each.grad for name, each in agent.named_parameters() if each.requires_grad}
-    torch.testing.assert_close(found, expected)
-    (critic,) = [group for group in agent.parameter_groups() if group["name"] == "critic"]
-    assert {id(each) for each in agent.encoder.parameters()} < {id(each) for each in critic["params"]}
-
-
 def test_reward_sees_images_and_numbers_and_how_they_change() -> None:
     model = RRD(BOTH, ACTION, **SMALL)
     step = {
@@ -148,7 +116,7 @@ def test_reward_sees_images_and_numbers_and_how_they_change() -> None:
     }
     reward = model.reward(TensorDict(step, [4]))
     assert reward.shape == (4, 6)
-    assert model.convolutions.filters[0].in_channels == 6
+    assert model.model.convolutions.filters[0].in_channels == 6
     for key in (keys.OBSERVATION, keys.NEXT_OBSERVATION):
         for part in ("image", "vector"):
             other = step[key].clone()

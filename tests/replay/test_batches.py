@@ -1,4 +1,4 @@
-"""Batches out of what was drawn: in C++ and without, large ones later, in memory that is used again."""
+"""Gathering batches: in C++ and without, lazily where they are large, in memory from a pool."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tensordict import TensorDict
 from rrd_lightning import keys
 from rrd_lightning.kernels import library_here
 from rrd_lightning.replay import EpisodeReplay, LazyBatches, PairedSampler
-from rrd_lightning.replay.gather import distinct
+from rrd_lightning.replay.gather import distinct_steps
 from rrd_lightning.replay.memory_pool import MemoryPool
-from tests.replay.test_buffer import check_batch, make_episode, make_replay
+from tests.episodes import check_batch, make_episode, make_replay
 
 
 @pytest.mark.skipif(library_here() is None, reason="there is no C++ compiler")
@@ -31,15 +31,17 @@ from tests.replay.test_buffer import check_batch, make_episode, make_replay
     size=st.integers(1, 5),
     storage=st.sampled_from(["memory", "memmap"]),
     count=st.sampled_from([None, 1, 3]),
+    draws=st.sampled_from(["steps", "episodes", "nothing"]),
 )
 def test_with_a_compiler_or_without_the_batches_are_the_same(
-    lengths: list[int], replacement: bool, size: int, storage: str, count: int | None
+    lengths: list[int], replacement: bool, size: int, storage: str, count: int | None, draws: str
 ) -> None:
     """Of images and numbers, round the ring's end."""
 
     def batches() -> list[TensorDict]:
         generator = torch.Generator().manual_seed(0)
         replay = make_replay(100, replacement=replacement, storage=storage)
+        replay.sampler.draws = draws
         for identity, length in enumerate(lengths):
             episode = make_episode(identity, length)
             image = torch.randint(256, (length + 1, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -61,13 +63,13 @@ def test_a_shuffle_by_hand(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> N
     if not compiled:
         monkeypatch.setattr("rrd_lightning.replay.gather.library_here", lambda: None)
     uniform = np.array([[0.5, 0.5, 0.5], [0.99, 0.0, 0.5], [0.9, 0.4, 0.1]])
-    steps = distinct(np.array([4, 3, 2]), uniform)
+    steps = distinct_steps(np.array([4, 3, 2]), uniform)
     # The last has fewer steps than are asked for.
     assert steps.tolist() == [[2, 0, 3], [2, 1, 0], [1, 0, 0]]
 
 
 def test_each_place_of_a_subsequence_without_replacement_is_uniform() -> None:
-    steps = distinct(np.full(20_000, 10), np.random.default_rng(0).random((20_000, 4)))
+    steps = distinct_steps(np.full(20_000, 10), np.random.default_rng(0).random((20_000, 4)))
     assert all(len(set(row)) == 4 for row in steps[:100].tolist())
     for place in range(4):
         assert chisquare(np.bincount(steps[:, place], minlength=10)).pvalue > 1e-3
@@ -108,12 +110,12 @@ def test_memory_of_a_batch_is_used_again_when_nothing_shows_it_any_longer() -> N
     assert third.data_ptr() == place
     assert blocks.take(999).data_ptr() not in {place, second.data_ptr()}
     assert copied.shape == (2, 5)
-    # No more stay than training needs.
+    # No more stay than training needs, and sizes up to the next power of two share them.
     several = [blocks.take(1000) for _ in range(6)]
     places = {each.data_ptr() for each in several}
     del several
-    assert len(blocks._free[1000]) == 3
-    assert blocks.take(1000).data_ptr() in places
+    assert len(blocks._free[1024]) == 3
+    assert blocks.take(600).data_ptr() in places
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -3,73 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter, deque
+from collections import deque
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 from tensordict import TensorDict
 
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from rrd_lightning.replay.buffer import GATHERED_TOGETHER, ring_size
-
-
-def make_replay(
-    capacity: int = 100,
-    batch_size: int = 64,
-    rrd_batch_size: int = 12,
-    rrd_sample_size: int = 4,
-    replacement: bool = True,
-    seed: int = 0,
-    **storage: str,
-) -> EpisodeReplay:
-    sampler = PairedSampler(batch_size, rrd_batch_size, rrd_sample_size, replacement, seed)
-    return EpisodeReplay(capacity, sampler, **storage)
-
-
-def make_episode(identity: int, length: int, terminated: bool | None = None) -> TensorDict:
-    """An episode whose numbers tell which episode and step they belong to."""
-    step = torch.arange(length + 1, dtype=torch.float32)
-    return TensorDict(
-        {
-            keys.OBSERVATION: torch.stack([torch.full_like(step, identity), step], -1),
-            keys.ACTION: (1000 * identity + step[:-1])[:, None],
-            keys.REWARD: 0.5 + step[:-1],
-            keys.EPISODE_RETURN: torch.tensor(10.0 * identity + length),
-            keys.TERMINATED: torch.tensor(identity % 2 == 0 if terminated is None else terminated),
-        },
-        [],
-    )
-
-
-def check_batch(batch: TensorDict, lengths: dict[int, int]) -> None:
-    """Each number of a batch against the stored episodes, by identity and length."""
-    transitions, subsequences = batch[keys.TRANSITIONS], batch[keys.SUBSEQUENCES]
-    for part in (transitions, subsequences):
-        identity, step = part[keys.OBSERVATION].unbind(-1)
-        assert set(identity.unique().int().tolist()) <= lengths.keys()
-        torch.testing.assert_close(
-            part[keys.NEXT_OBSERVATION], torch.stack([identity, step + 1], -1), rtol=0, atol=0
-        )
-        torch.testing.assert_close(part[keys.ACTION][..., 0], 1000 * identity + step, rtol=0, atol=0)
-        # One length and return per episode: per row in transitions, per subsequence otherwise.
-        first = identity if part is transitions else identity[:, 0]
-        length = torch.tensor([lengths[int(i)] for i in first])
-        assert (identity == (first if part is transitions else first[:, None])).all()
-        assert (part[keys.EPISODE_LENGTH] == length).all()
-        assert (part[keys.EPISODE_RETURN] == 10 * first + length).all()
-        assert (step < (length if part is transitions else length[:, None])).all()
-    identity, step = transitions[keys.OBSERVATION].unbind(-1)
-    done = step == transitions[keys.EPISODE_LENGTH] - 1
-    assert (transitions[keys.REWARD] == 0.5 + step).all()
-    assert (transitions[keys.DONE] == done).all()
-    assert (transitions[keys.TERMINATED] == (done & (identity % 2 == 0))).all()
+from tests.episodes import check_batch, make_episode, make_replay
 
 
 @settings(deadline=None, max_examples=40)
@@ -141,108 +88,6 @@ def test_each_observation_is_stored_once() -> None:
     assert len(stored) == ring_size(1000) == 1064
 
 
-def test_transitions_are_uniform() -> None:
-    replay = make_replay(200, batch_size=1000)
-    lengths = [1, 2, 3, 5, 8, 13, 21, 34]
-    for identity, length in enumerate(lengths):
-        replay.add_episode(make_episode(identity, length))
-    counts: Counter[tuple[float, ...]] = Counter()
-    for _ in range(100):
-        counts.update(map(tuple, replay.sample()[keys.TRANSITIONS][keys.OBSERVATION].tolist()))
-    assert len(counts) == sum(lengths)
-    assert chisquare(list(counts.values())).pvalue > 1e-3
-
-
-def test_subsequence_episodes_are_drawn_in_proportion_to_length() -> None:
-    replay = make_replay(200, rrd_batch_size=4, rrd_sample_size=4)
-    lengths = [1, 2, 3, 5, 8, 13, 21, 34]
-    for identity, length in enumerate(lengths):
-        replay.add_episode(make_episode(identity, length))
-    counts: Counter[int] = Counter()
-    draws = 5000
-    for _ in range(draws):
-        counts.update(replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0].int().tolist())
-    expected = [draws * length / sum(lengths) for length in lengths]
-    assert chisquare([counts[i] for i in range(len(lengths))], expected).pvalue > 1e-3
-
-
-def test_distinct_episodes_are_successive_proportional_draws() -> None:
-    """Two of three episodes of lengths 1, 2, 3: probabilities of ordered pairs by hand."""
-    sampler = make_replay(10, rrd_batch_size=2, rrd_sample_size=1)
-    for identity, length in enumerate([1, 2, 3]):
-        sampler.add_episode(make_episode(identity, length))
-    counts: Counter[tuple[int, ...]] = Counter()
-    draws = 6000
-    for _ in range(draws):
-        counts[tuple(sampler.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0].int().tolist())] += 1
-    # P(i, j) = w_i · w_j / (1 - w_i) with w = 1/6, 2/6, 3/6.
-    weight = [1 / 6, 2 / 6, 3 / 6]
-    pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
-    expected = [draws * weight[i] * weight[j] / (1 - weight[i]) for i, j in pairs]
-    assert chisquare([counts[pair] for pair in pairs], expected).pvalue > 1e-3
-
-
-@pytest.mark.parametrize(("lengths", "wanted"), [([1, 300, 1, 1], 4), ([50] * 100, 64), ([1] * 9 + [200], 9)])
-def test_subsequences_are_of_distinct_episodes_while_there_are_enough(lengths: list[int], wanted: int) -> None:
-    replay = make_replay(6000, rrd_batch_size=wanted * 4, rrd_sample_size=4)
-    for identity, length in enumerate(lengths):
-        replay.add_episode(make_episode(identity, length))
-    for _ in range(50):
-        identities = replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][:, 0, 0]
-        assert len(identities) == len(identities.unique()) == wanted
-
-
-def test_fewer_episodes_than_subsequences_are_used_again() -> None:
-    replay = make_replay(rrd_batch_size=40, rrd_sample_size=4)
-    replay.add_episode(make_episode(0, 5))
-    replay.add_episode(make_episode(1, 6))
-    batch = replay.sample()
-    assert batch[keys.SUBSEQUENCES].batch_size == (10,)
-    check_batch(batch, {0: 5, 1: 6})
-
-
-def test_steps_of_a_subsequence_are_uniform_with_and_without_replacement() -> None:
-    for replacement in (True, False):
-        replay = make_replay(100, rrd_batch_size=4, rrd_sample_size=4, replacement=replacement)
-        replay.add_episode(make_episode(0, 10))
-        counts: Counter[int] = Counter()
-        repeats = 0
-        for _ in range(3000):
-            steps = replay.sample()[keys.SUBSEQUENCES][keys.OBSERVATION][0, :, 1].int().tolist()
-            counts.update(steps)
-            repeats += len(set(steps)) < 4
-        assert chisquare([counts[step] for step in range(10)]).pvalue > 1e-3
-        # With replacement 1 - 10·9·8·7/10⁴ = 0.496 of the subsequences repeat a step.
-        assert repeats / 3000 == pytest.approx(0.496 if replacement else 0, abs=0.04)
-
-
-def test_short_episodes_fall_back_to_replacement_and_say_so() -> None:
-    replay = make_replay(rrd_batch_size=12, rrd_sample_size=6, replacement=False)
-    replay.add_episode(make_episode(0, 3))
-    replay.add_episode(make_episode(1, 6))
-    part = replay.sample()[keys.SUBSEQUENCES]
-    short = part[keys.OBSERVATION][:, 0, 0] == 0
-    assert (part[keys.WITH_REPLACEMENT] == short).all()
-    full = part[keys.OBSERVATION][~short][0, :, 1]
-    assert sorted(full.tolist()) == [0, 1, 2, 3, 4, 5]
-    assert make_and_sample(replacement=True)[keys.SUBSEQUENCES][keys.WITH_REPLACEMENT].all()
-
-
-def make_and_sample(seed: int = 0, **options: object) -> TensorDict:
-    replay = make_replay(seed=seed, **options)  # type: ignore[arg-type]
-    for identity in range(5):
-        replay.add_episode(make_episode(identity, 7 + identity))
-    return replay.sample()
-
-
-def test_one_seed_draws_one_sequence_of_batches_whatever_else_is_random() -> None:
-    first = make_and_sample(seed=3)
-    torch.rand(17)
-    second = make_and_sample(seed=3)
-    assert (first == second).all()
-    assert not (first == make_and_sample(seed=4)).all()
-
-
 def test_memory_mapped_storage(tmp_path: Path) -> None:
     replay = make_replay(100, storage="memmap", scratch_dir=str(tmp_path / "replay"))
     for identity in range(40):
@@ -256,18 +101,6 @@ def test_memory_mapped_storage(tmp_path: Path) -> None:
     del replay, other
     gc.collect()
     assert not list((tmp_path / "replay").iterdir())
-
-
-def test_a_sampler_may_add_to_the_batch() -> None:
-    class Longest(PairedSampler):
-        def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
-            index, draws = super().sample(storage, lead)
-            return index, {**draws, "return_max": self.table["episode_return"].max().expand(lead)}
-
-    replay = EpisodeReplay(100, Longest(8, 8, 4, True))
-    replay.add_episode(make_episode(3, 5))
-    assert replay.sample()["return_max"] == 35
-    assert [batch["return_max"] for batch in replay.sample_several(3)] == [35, 35, 35]
 
 
 @pytest.mark.parametrize("replacement", [True, False])
@@ -297,19 +130,6 @@ def test_batches_drawn_together_are_those_drawn_one_by_one(
 def test_a_count_of_batches_is_positive() -> None:
     with pytest.raises(ParameterError, match="count=0: must be"):
         make_replay().sample_several(0)
-
-
-def test_a_sampler_may_draw_otherwise() -> None:
-    class FromTheStart(PairedSampler):
-        def steps(self, episodes: Any) -> Any:
-            drawn, with_replacement = super().steps(episodes)
-            return 0 * drawn, with_replacement
-
-    replay = EpisodeReplay(100, FromTheStart(8, 8, 4, True))
-    replay.add_episode(make_episode(3, 5))
-    for batch in [replay.sample(), *replay.sample_several(2)]:
-        starts = batch[keys.SUBSEQUENCES][keys.OBSERVATION]
-        assert (starts == make_episode(3, 5)[keys.OBSERVATION][0]).all()
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -356,9 +176,7 @@ def test_only_valid_finished_episodes_come_in() -> None:
     for key in (keys.EPISODE_RETURN, keys.TERMINATED, keys.REWARD):
         with pytest.raises(ParameterError, match=f"lacks '{key}'"):
             replay.add_episode(make_episode(0, 5).exclude(key))
-    for refused in (replay.add, replay.extend, replay.empty, replay.load_state_dict, replay.dumps):
-        with pytest.raises(TypeError, match="finished episodes only"):
-            refused(make_episode(0, 5))
+    assert not hasattr(replay, "extend")  # nor any other way of TorchRL's to store a single step
     with pytest.raises(RuntimeError, match="the replay is empty"):
         replay.sample()
     assert len(replay) == 0
@@ -379,15 +197,6 @@ def test_only_valid_finished_episodes_come_in() -> None:
 def test_bad_sizes(options: dict, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         make_replay(**options)
-
-
-def test_generator_state_is_restored() -> None:
-    replay = make_replay()
-    replay.add_episode(make_episode(0, 50))
-    state = replay.sampler.state_dict()
-    first = replay.sample()
-    replay.sampler.load_state_dict(state)
-    assert (first == replay.sample()).all()
 
 
 def test_episode_as_transitions() -> None:

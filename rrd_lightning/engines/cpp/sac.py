@@ -44,7 +44,7 @@ class _SoftActorCritic(Structure):
 
 
 class Transitions(NamedTuple):
-    """Transitions without gaps in memory: features of s and s' ``[batch, features]``, actions, and terminations."""
+    """Transitions without gaps in memory: features of s and s' ``[batch, features]``, actions, terminations."""
 
     features: Tensor
     following: Tensor

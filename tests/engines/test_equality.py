@@ -1,0 +1,148 @@
+"""Every engine against the eager one: gradients, parameters after twenty updates, metrics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from rrd_lightning import RRDModule
+from rrd_lightning.agents import SAC
+from rrd_lightning.decomposition import EnvironmentReward, EpisodicReward
+from rrd_lightning.engines import ENGINES, CudaGraph, Eager
+from rrd_lightning.losses import Losses
+from tests.updates import gradients, make_engine, make_update
+
+UPDATES = 20
+
+
+class Replayed(CudaGraph):
+    """Repeats the Python instead of a graph: what is left of the CUDA engine where there is no GPU."""
+
+    def _warm_up(self, batch: TensorDict, updates: int) -> dict[str, Tensor]:
+        return Eager.update(self, batch, updates)
+
+    def _capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        state = copy.deepcopy((self.module.state_dict(), self.optimizer.state_dict()))
+        with torch.random.fork_rng():
+            result = work()
+        self.module.load_state_dict(state[0])
+        self.optimizer.load_state_dict(state[1])
+
+        def replay() -> None:
+            for name, value in (work() or {}).items():
+                result[name].copy_(value)
+
+        return replay, result
+
+    @classmethod
+    def make_optimizer(cls, groups: list[dict[str, Any]]) -> torch.optim.Adam:
+        return Eager.make_optimizer(groups)
+
+
+class Delayed(SAC):
+    """Trains its actor in every second update, and copies its targets in every third."""
+
+    def losses(self, transitions: Any, reward: Tensor, updates: int = 0) -> Losses:
+        found = super().losses(transitions, reward, updates)
+        if updates % 2:
+            del found.losses["actor"]
+        return found
+
+    def after_update(self, updates: int) -> None:
+        if updates % 3 == 0:
+            super().after_update(updates)
+
+    def phase(self, updates: int) -> Hashable:
+        return updates % 6
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "rrd": {},
+    "corrected": {"bias_correction": True, "scale": "episode"},
+    "environment": {"decomposition": EnvironmentReward},
+    "episodic": {"decomposition": EpisodicReward},
+}
+
+
+def trained(engine: type[Eager], module: RRDModule, batches: list[TensorDict], device: str) -> dict[str, Any]:
+    module = copy.deepcopy(module).to(device)
+    module.gradient_clip = {"critic": 5.0}
+    running = make_engine(module, engine)
+    torch.manual_seed(1)
+    for update, batch in enumerate(batches):
+        metrics = running.update(batch.to(device), update)
+        if update == 0:
+            first = gradients(module)
+    return {"first": first, "weights": module.state_dict(), "metrics": dict(metrics)}
+
+
+def compare(engine: type[Eager], module: RRDModule, batches: list[TensorDict], device: str = "cpu") -> None:
+    expected, found = (trained(each, module, batches, device) for each in (Eager, engine))
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-4)
+
+
+def batches_of(batch: TensorDict) -> list[TensorDict]:
+    return [batch.apply(partial(torch.roll, shifts=shift, dims=0)) for shift in range(UPDATES)]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", sorted(ENGINES.keys() - {"eager"}))
+def test_an_engine_is_the_eager_one_faster(name: str, case: str) -> None:
+    module, batch = make_update([32, 48], **CASES[case])
+    engine = ENGINES[name]
+    if reason := engine.unsupported(module, torch.device("cpu")):
+        pytest.skip(reason)
+    compare(engine, module, batches_of(batch))
+
+
+@pytest.mark.parametrize("agent", [SAC, Delayed])
+def test_recordings_are_kept_for_each_phase_and_make_the_updates_of_the_eager_engine(agent: type[SAC]) -> None:
+    module, batch = make_update([32, 48])
+    module.agent.__class__ = agent
+    compare(Replayed, module, batches_of(batch))
+    engine: Any = make_engine(copy.deepcopy(module), Replayed)
+    phases = 1 if agent is SAC else 6
+    # Each phase is warmed up by three updates of it, and recorded at the fourth.
+    for update in range(4 * phases):
+        assert len(engine._recordings) == max(update - 3 * phases, 0)
+        engine.update(batch, update)
+    # With another learning rate, and with another shape, it is recorded again.
+    engine.optimizer.param_groups[0]["lr"] *= 2
+    for update in range(4 * phases, 8 * phases):
+        engine.update(batch, update)
+    assert len(engine._recordings) == 2 * phases
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("agent", [SAC, Delayed])
+@pytest.mark.parametrize("case", CASES)
+def test_a_cuda_graph_is_the_eager_engine(case: str, agent: type[SAC]) -> None:
+    module, batch = make_update([32, 48], **CASES[case])
+    module.agent.__class__ = agent
+    compare(CudaGraph, module, batches_of(batch), "cuda")
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_leaves_gradients_where_processes_exchange_them() -> None:
+    module, batch = make_update([32, 48])
+    module.cuda()
+    seen: list[Tensor] = []
+
+    def average() -> None:
+        for parameter in module.agent.actor.parameters():
+            parameter.grad.mul_(0.5)
+        seen.append(module.agent.actor.layers[0].weight.grad.clone())
+
+    engine = make_engine(module, CudaGraph, average_gradients=average)
+    for update, each in enumerate(batches_of(batch)):
+        engine.update(each.cuda(), update)
+    assert len(seen) == UPDATES
+    assert all(not torch.equal(*pair) for pair in pairwise(seen))

@@ -17,7 +17,7 @@ import sys
 import torch
 
 PARTS = {
-    "`rrd fit` beside stable-baselines3's SAC": ("throughput", "--updates", "1000"),
+    "`rrd fit` beside the SAC of stable-baselines3 and sbx": ("throughput", "--updates", "1000"),
     "The update beside the floor of its products": ("update",),
     "The update from images": ("update", "--images"),
     "The paired batch": ("sampling",),

@@ -1,9 +1,9 @@
-"""Environment steps and updates per second of `rrd fit`, beside stable-baselines3's SAC.
+"""Environment steps and updates per second of `rrd fit`, beside the SAC of stable-baselines3 and of sbx.
 
 HalfCheetah-v5, one update per environment step, batch 256, networks 256 x 256, float32, on the CPU.
-Ours also learns the reward model (rrd 256 / 64), logs and draws its progress bar; the peer is as it
-comes, without logger or bar. Each measurement is a process of its own, in turn. The clock starts
-after the first 100 updates.
+Ours also learns the reward model (rrd 256 / 64), logs and draws its progress bar; the peers are as they
+come, without logger or bar. sbx is stable-baselines3's in JAX, compiled by XLA. Each measurement is a process
+of its own, in turn. The clock starts after the first 100 updates.
 
     pip install -c constraints.txt -e '.[benchmark]'
     python -m benchmarks.throughput
@@ -18,14 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 
 from benchmarks.spread import spread
 
 PEER = "stable-baselines3 SAC"
 RUNS = {
-    PEER: ("peer", []),
-    "`rrd fit`, with reward model": ("ours", ["--model.compile_update=true"]),
-    "the same by torch's operations": ("ours", ["--model.compile_update=false"]),
+    PEER: ("stable_baselines3", []),
+    "sbx SAC (JAX)": ("sbx", []),
+    "`rrd fit`, with reward model, engine cpp": ("ours", ["--model.engine=cpp"]),
+    "the same, engine eager": ("ours", ["--model.engine=eager"]),
 }
 WARMUP = 2000  # steps without updates
 BEGINNING = 100  # steps with updates before the clock starts: an iteration of ours
@@ -52,10 +54,7 @@ def ours(updates: int, options: list[str]) -> tuple[float, float]:
     class Clock(Callback):
         def on_train_batch_end(self, trainer, module, *_):
             if trainer.global_step == BEGINNING:
-                module._learn = timed(module._learn)
-                module.agent.update_targets = timed(module.agent.update_targets)
-                optimizer = trainer.optimizers[0]
-                optimizer.step = timed(optimizer.step)
+                module._engine.update = timed(module._engine.update)
                 clock["start"] = time.perf_counter()
 
         def on_train_end(self, trainer, *_):
@@ -76,11 +75,12 @@ def ours(updates: int, options: list[str]) -> tuple[float, float]:
     return clock["end"] - clock["start"], sum(inside)
 
 
-def peer(updates: int, options: list[str]) -> tuple[float, float]:
-    """Seconds that stable-baselines3's SAC takes for the updates."""
+def peer(updates: int, package: str) -> tuple[float, float]:
+    """Seconds that a package's SAC takes for the updates."""
     import gymnasium
-    from stable_baselines3 import SAC
     from stable_baselines3.common.callbacks import BaseCallback
+
+    SAC = import_module(package).SAC  # noqa: N806
 
     class Clock(BaseCallback):
         start = 0.0
@@ -97,7 +97,7 @@ def peer(updates: int, options: list[str]) -> tuple[float, float]:
         learning_starts=WARMUP,
         batch_size=256,
         policy_kwargs={"net_arch": [256, 256]},
-        device="cpu",
+        **({"device": "cpu"} if package == "stable_baselines3" else {}),
     )
     agent.learn(WARMUP + BEGINNING + updates, callback=clock)
     seconds = time.perf_counter() - clock.start
@@ -125,10 +125,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--updates", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--one", choices=["ours", "peer"], help="measure once, in this process")
+    names = ["ours", "stable_baselines3", "sbx"]
+    parser.add_argument("--one", choices=names, help="measure once, in this process")
     arguments, options = parser.parse_known_args()
     if arguments.one:
-        print("\nseconds", *{"ours": ours, "peer": peer}[arguments.one](arguments.updates, options))
+        ours_is_asked = arguments.one == "ours"
+        seconds = ours(arguments.updates, options) if ours_is_asked else peer(arguments.updates, arguments.one)
+        print("\nseconds", *seconds)
         return
     import torch
 
@@ -143,7 +146,7 @@ def main() -> None:
     for name, results in measured.items():
         rates = [rate for rate, _ in results]
         ratios = [rate / peer for rate, (peer, _) in zip(rates, measured[PEER], strict=True)]
-        outside = "" if name == PEER else spread([100 * share for _, share in results], 1)
+        outside = "" if "SAC" in name else spread([100 * share for _, share in results], 1)
         print(f"| {name} | {spread(rates, 1)} | {spread(ratios)} | {outside} |")
 
 

@@ -1,16 +1,15 @@
-"""The update alone, beside the floor of its own matrix products.
+"""The update alone, by each engine that serves it on the CPU, beside the floor of its own matrix products.
 
     python -m benchmarks.update [--images]
 
-An update is `RRDModule.learn`, Adam's step and the targets: SAC and the reward model, networks of 256 x 256,
-float32; with the functions in C++ that a run on the CPU uses, and by torch's operations. Vectors have
-HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's (three channels, 9 numbers, 7 actions),
-batch 32, rrd 32 / 32.
+An update is the gradients of all losses, Adam's step and the targets: SAC and the reward model, networks of
+256 x 256, float32. Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's (three
+channels, 9 numbers, 7 actions), batch 32, rrd 32 / 32.
 
 The floor is the time of the update's products, and convolutions, at the fastest float32 rate that this
 machine shows in the same run: of products of 256 x 256 matrices that stay in its caches, one by one and
 in pairs, by both libraries that torch has (precisions "highest" and "medium") and by our own functions, each
-with its error. The operations are counted by torch's FlopCounterMode in the update by torch's operations.
+with its error. The operations are counted by torch's FlopCounterMode in the eager update.
 Rounds of everything take turns.
 """
 
@@ -21,6 +20,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from ctypes import byref, c_void_p
 from functools import partial
 from typing import NamedTuple
 
@@ -32,6 +32,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.spread import spread
 from rrd_lightning import RRDModule, keys
+from rrd_lightning.engines import CppTwin, Eager
+from rrd_lightning.engines.cpp.perceptron import Perceptron
+from rrd_lightning.kernels import compiled_library
 from rrd_lightning.networks import MLP
 
 ROUNDS = 15
@@ -86,16 +89,11 @@ def paired_batch(observe, actions: int, size: int, count: int, steps: int) -> Te
     )
 
 
-def make_update(module: RRDModule, batch: TensorDict):
+def make_update(module: RRDModule, batch: TensorDict, engine: type[Eager]) -> Callable[[], object]:
     """One update, as a function."""
-    optimizer = module.configure_optimizers()
-
-    def update() -> None:
-        module.learn(batch)
-        optimizer.step()
-        module.agent.update_targets()
-
-    return update
+    module = copy.deepcopy(module)
+    running = engine(module, engine.make_optimizer(module._parameter_groups()))
+    return partial(running.update, batch, 0)
 
 
 class Product(NamedTuple):
@@ -133,10 +131,12 @@ def products() -> list[Product]:
             left, right, out = (torch.randn(*shape, 256, 256) for _ in range(3))
             make = at(precision, partial(product, left, right, out=out))
             found.append(Product(f'{name}, torch\'s "{precision}"', count, make, (left, right), out))
-        network = MLP([256, 256], members=count)
+        network = MLP(256, 256, hidden_sizes=(), members=count)
         out, inputs = torch.empty(count, 256, 256), torch.randn(256, 256)
-        make = partial(compiled_kernels().forward, network, inputs, [out])
-        weights = network.layers()[0].weight.detach()
+        described = Perceptron(network).refresh()
+        pointers = (c_void_p(each.data_ptr()) for each in (inputs, out))
+        make = partial(compiled_library().perceptron_forward, byref(described), 256, *pointers)
+        weights = network.layers[0].weight.detach()
         found.append(Product(f"{name}, ours", count, make, (inputs.expand_as(weights), weights), out))
     return [each for each in found if each.error() < EXACT]
 
@@ -170,14 +170,14 @@ def main() -> None:
     updates, operations = {}, {}
     for name in names:
         module, batch = image_module(int(name.split()[1])) if arguments.images else vector_module()
-        updates[f"{name}, torch's operations"] = slow = make_update(module, batch)
-        slow()
+        for engine in (Eager, CppTwin):
+            if engine.unsupported(module, torch.device("cpu")) is None:
+                update = updates[f"{name}, {engine.name}"] = make_update(module, batch, engine)
+                update()
         with FlopCounterMode(display=False) as counter:
-            slow()
-        operations[name] = operations[f"{name}, torch's operations"] = counter.get_total_flops()
-        fast = copy.deepcopy(module)
-        fast.use(compiled_kernels())
-        updates[name] = make_update(fast, batch)
+            updates[f"{name}, eager"]()
+        for update in updates:
+            operations.setdefault(update, counter.get_total_flops())
     rates = products()
     timed = {name: [] for name in [*updates, *(each.name for each in rates)]}
     for _ in range(ROUNDS):

@@ -194,7 +194,7 @@ class Collect(Callback):
                 self._finished["episodes"] += 1
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
-        module.observe(finished)
+        module.observe(episode[keys.OBSERVATION] for episode in finished)
         self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration
         self._spent["steps"] += self.env_steps_per_iteration

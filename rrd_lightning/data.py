@@ -158,7 +158,9 @@ class ReplayDataModule(LightningDataModule):
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
         if self.demonstrations and self.trainer and not len(self.replay):
-            fill(self.replay, self.demonstrations, _spaces(self.trainer.lightning_module), self.trainer)
+            module: Any = self.trainer.lightning_module
+            fill(self.replay, self.demonstrations, _spaces(module), self.trainer)
+            module.observe(self.replay.observations())
 
     def setup(self, stage: str) -> None:
         """Print the memory plan, check the sizes, and make the replay of this process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from rrd_lightning import keys
 from rrd_lightning.adapter import SpaceAdapter
 from rrd_lightning.agents import SAC, Agent
-from rrd_lightning.checkpoint.format import FORMAT, FORMAT_KEY, PATH_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.checkpoint.format import FORMAT, FORMAT_KEY, CheckpointFiles, read_checkpoint
+from rrd_lightning.checkpoint.model import require_same_model
 from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Run, choose_engine
@@ -245,15 +246,13 @@ class RRDModule(LightningModule):
         every = trainer.log_every_n_steps
         return bool(every) and self.global_step % every < self._updates_in_step
 
-    def observe(self, episodes: Sequence[TensorDictBase]) -> None:
-        """Take account of the observations of new episodes, for their normalisation.
+    def observe(self, observations: Iterable[Observation]) -> None:
+        """Take account of the observations of new episodes, ``[T + 1, ...]`` each, for their normalisation.
 
         Several processes call it together, each with its own episodes.
         """
-        if self.normalizer is None:
-            return
-        sums = self.normalizer.sums([episode[keys.OBSERVATION] for episode in episodes])
-        self.normalizer.add(summed(self.trainer, sums))
+        if self.normalizer is not None:
+            self.normalizer.add(summed(self.trainer, self.normalizer.sums(observations)))
 
     # Inference.
 
@@ -363,42 +362,10 @@ class RRDModule(LightningModule):
             ParameterError: naming the file, and the space, the class, or the first parameter that
                 differs.
         """
-        path = checkpoint.get(PATH_KEY, "the checkpoint")
-        self._require_same_kind(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY], path)
-        saved, own = (
-            {name: tuple(value.shape) for name, value in state.items()}
-            for state in (checkpoint["state_dict"], self.state_dict())
-        )
-        for name in sorted(saved.keys() | own.keys()):
-            if saved.get(name) != own.get(name):
-                raise ParameterError(
-                    "ckpt_path",
-                    path,
-                    f"has {name} of shape {saved.get(name)}, and the model {own.get(name)}: give the "
-                    "spaces, agent, decomposition and sizes that it was trained with",
-                )
         names = [group["name"] for group in self._parameter_groups()]
-        for state in checkpoint.get("optimizer_states", []):
-            trained = [group["name"] for group in state["param_groups"]]
-            if trained == names:
-                continue
-            raise ParameterError(
-                "model.train_policy",
-                self.train_policy,
-                f"trains {names}, {path} was training {trained}: its optimizer cannot go on",
-            )
+        require_same_model(checkpoint, self._hyper_parameters(), self.state_dict(), names)
         self.env_steps = checkpoint["env_steps"]
         self._loaded_updates = checkpoint.get("global_step", 0)  # Lightning counts on in fit alone
-
-    def _require_same_kind(self, saved: dict[str, Any], path: str) -> None:
-        own = self._hyper_parameters()
-        for name in ("observation_space", "action_space"):
-            if saved[name] != own[name]:
-                raise ParameterError(name, own[name], f"{path} is of {saved[name]}: another environment")
-        for name in ("agent", "decomposition"):
-            trained, given = saved[name]["class_path"], own[name]["class_path"]
-            if trained != given:
-                raise ParameterError(f"model.{name}", given, f"{path} is of {trained}")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -89,14 +90,17 @@ class ObservationNormalizer(nn.Module):
             normalized[key] = moments(observation[key])
         return normalized
 
-    def sums(self, observations: list[Any]) -> list[float]:
-        """Return what `add` needs of observations ``[T, ...]``, as numbers that processes can add up."""
-        numbers = [float(sum(map(len, observations)))]
-        for key, moments in self._moments():
-            mean = moments.mean.cpu().double()
-            distances = [(each[key] if self._nested else each).double() - mean for each in observations]
-            vectors = torch.cat([torch.zeros(0, len(mean), dtype=torch.float64), *distances])
-            numbers += vectors.sum(0).tolist() + vectors.square().sum(0).tolist()
+    def sums(self, observations: Iterable[Any]) -> list[float]:
+        """Return what `add` needs of observations ``[T, ...]`` each, as numbers that processes can add up."""
+        numbers = [0.0] * (1 + 2 * sum(len(moments.mean) for _, moments in self._moments()))
+        for observation in observations:
+            found: list[float] = []
+            for key, moments in self._moments():
+                vector = observation[key] if self._nested else observation
+                distance = vector.cpu().double() - moments.mean.cpu().double()
+                found[:1] = [len(distance)]
+                found += distance.sum(0).tolist() + distance.square().sum(0).tolist()
+            numbers = [mine + other for mine, other in zip(numbers, found or numbers, strict=True)]
         return numbers
 
     def add(self, sums: list[float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -180,6 +180,12 @@ class EpisodeReplay:
     def record_bytes(self) -> int:
         """Bytes of a record; zero while nothing is stored."""
         return self._record_bytes if len(self.episodes) else 0
+
+    def observations(self) -> Iterator[Any]:
+        """Copy the observations of each stored episode, ``[T + 1, ...]``, oldest first."""
+        for row in range(len(self.episodes)):
+            start, length = (self.episodes[column][row : row + 1] for column in ("start", "length"))
+            yield self.records(start, length)[keys.OBSERVATION]
 
     def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
         """Copy the records of episodes, one after another, as plain nested tensors.

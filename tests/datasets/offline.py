@@ -20,7 +20,7 @@ def offline(
     options = {"held_out": 0.25, "train_batches": 5, "iterations_per_epoch": 2, **data}
     datamodule = make_data(demonstrations=pendulum, **options)
     assert datamodule.demonstrations is not None
-    module = make_module(datamodule.demonstrations, train_policy=True)
+    module = make_module(datamodule.demonstrations, normalize_observations=True)
     trainer = make_trainer(
         Checkpoint(every_n_env_steps=5),
         *([StopAt(stop_at)] if stop_at else []),

@@ -22,6 +22,11 @@ def test_an_offline_run_that_is_resumed_ends_with_the_same_bits(pendulum: str) -
     whole = offline(pendulum, "whole")
     assert len(whole["held out"]) == 3
     assert len(whole["replay"][keys.REWARD]) == 9 * 31
+    # Normalised by every observation of the training demonstrations.
+    observations = whole["replay"][keys.OBSERVATION]
+    moments = {key.rpartition(".")[2]: value for key, value in whole["weights"].items() if "moments" in key}
+    assert moments["count"] == len(observations) == 9 * 31
+    torch.testing.assert_close(moments["mean"], observations.mean(0))
     # Stopped within an iteration and an epoch; the seed of the resumed run is another one.
     assert offline(pendulum, "first", stop_at=17) == {}
     resumed = offline(pendulum, "second", ckpt_path="first/version_0/checkpoints/last.ckpt")

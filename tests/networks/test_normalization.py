@@ -21,7 +21,7 @@ from tests.runs import make_module, run
 VECTOR = Box(-np.inf, np.inf, (2,), np.float32)
 
 
-def add(normalizer: ObservationNormalizer, *batches: Any) -> None:
+def add(normalizer: ObservationNormalizer, *batches: list[Any]) -> None:
     for batch in batches:
         normalizer.add(normalizer.sums(batch))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,10 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from rrd_lightning import RRDModule, agents, decomposition
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
+from rrd_lightning.component import Component
 from rrd_lightning.judging import summarize
 from tests.judged import make_judged
 from tests.logs import read_csv
@@ -29,13 +30,30 @@ def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-def documented_metrics() -> set[str]:
-    names = set()
+def documented_metrics() -> dict[str, str]:
+    """The description of each metric, by its name."""
+    found: dict[str, str] = {}
     for line in (ROOT / "docs/metrics.md").read_text().splitlines():
         if line.startswith("| `"):
-            first, *others = re.findall(r"`([^`]+)`", line.split("|")[1])
-            names |= {first, *(first.rpartition("_")[0] + other for other in others)}
-    return names
+            names, description = line.removeprefix("| ").removesuffix(" |").split(" | ", 1)
+            first, *others = re.findall(r"`([^`]+)`", names)
+            for name in (first, *(first.rpartition("_")[0] + other for other in others)):
+                found[name] = description
+    return found
+
+
+ROOMS = (agents, decomposition)
+COMPONENTS = [each for room in ROOMS for each in vars(room).values() if isinstance(each, type)]
+    each for room in (agents, decomposition) for each in vars(room).values() if isinstance(each, type)
+]
+
+
+@pytest.mark.parametrize("component", [each for each in COMPONENTS if issubclass(each, Component)])
+def test_the_page_of_metrics_has_what_a_component_says_of_its_own(component: type[Component]) -> None:
+    documented = documented_metrics()
+    for name, description in component.metrics.items():
+        assert description in (ROOT / "docs/metrics.md").read_text(), name
+        assert name in documented
 
 
 def test_every_metric_is_documented_and_every_documented_metric_logged() -> None:
@@ -44,11 +62,13 @@ def test_every_metric_is_documented_and_every_documented_metric_logged() -> None
     # Some figures take a success and a failure.
     ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]
     logged |= {f"evaluate/{name}" for name in summarize(ends)}
-    assert logged == documented_metrics()
+    for component in COMPONENTS:
+        logged |= getattr(component, "metrics", {}).keys()
+    assert logged == documented_metrics().keys()
 
 
 def test_readme_python_runs() -> None:
-    fit, load = code_blocks("README.md")
+    fit, play = code_blocks("README.md")
     # The same ten lines, on a budget.
     for long, short in (
         ("total_env_steps=100_000", "total_env_steps=2300, warmup_steps=2000"),
@@ -61,20 +81,49 @@ def test_readme_python_runs() -> None:
     names: dict = {}
     exec(fit, names)
     assert names["module"].env_steps == 2300
-    loaded: dict = {}
-    exec(load, loaded)
-    assert loaded["action"].shape == (1, 6)
-    assert loaded["reward"].shape == (1,)
+    played: dict = {}
+    exec(play, played)
+    assert played["env"].action_space.contains(played["action"])
+    assert played["done"]
+    assert np.isfinite(played["predicted"])
 
 
-def test_contributing_example_runs_by_its_class_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (example,) = code_blocks("CONTRIBUTING.md")
-    (tmp_path / "my_package.py").write_text(example)
+def test_the_walk_for_contributors_is_one_file_one_test_and_one_configuration_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    agent, learned, test = code_blocks("CONTRIBUTING.md")
+    (config,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/dpg.py").write_text(agent)
+    (tmp_path / "my_package/state_reward.py").write_text(learned)
+    (tmp_path / "my_task.yaml").write_text(config)
     monkeypatch.syspath_prepend(tmp_path)
-    main(["fit", "--config", "debug", "--model.decomposition", "my_package.UniformReward"])
-    assert "my_package" in sys.modules
-    assert Path("runs/Pendulum-v1/version_0/checkpoints/last.ckpt").is_file()
-    main(["test", "--ckpt_path", "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"])
+    names: dict = {}
+    exec(test, names)
+    tests = [each for name, each in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for each in tests:
+        each()
+    main(["fit", "--config", "debug", "--config", "my_task.yaml"])
+    last = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
+    main(["test", "--ckpt_path", last])
+    module = RRDModule.load_from_checkpoint(last)
+    assert type(module.agent).__name__ == "DPG"
+    assert module.agent.noise == 0.2
+    assert type(module.decomposition).__name__ == "StateReward"
+
+
+def test_networks_of_the_page_on_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (example,) = code_blocks("docs/networks.md")
+    (config,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/networks.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "my_package.py").write_text(example + "\n\nMyReward = MyCritic\n")
+    (tmp_path / "mine.yaml").write_text(config)
+    monkeypatch.syspath_prepend(tmp_path)
+    main(["fit", "--config", "debug", "--config", "mine.yaml"])
+    module = RRDModule.load_from_checkpoint("runs/Pendulum-v1/version_0/checkpoints/last.ckpt")
+    assert [type(each).__name__ for each in module.agent.critic.members] == ["MyCritic"] * 2
+    assert type(module.decomposition.model.network).__name__ == "MyCritic"
+    assert len(module.agent.actor.layers) == 7
 
 
 def test_reader_example_runs_by_its_class_path_and_is_resumed(
@@ -124,7 +173,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_of_the_readme_parse() -> None:
     lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
     commands = [line.split()[1:] for line in lines if line.startswith("rrd fit --config")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         command = [part.replace("my_package.envs:MyTask-v0", "Pendulum-v1") for part in command]
         with pytest.raises(SystemExit) as stop:

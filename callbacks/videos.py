@@ -16,6 +16,7 @@ from PIL import Image
 
 from rrd_lightning.errors import require_positive
 from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes
+from rrd_lightning.private import write_summary
 
 
 class Videos(Callback):
@@ -116,4 +117,4 @@ def _add_animation(writer: Any, name: str, frames: np.ndarray[Any, Any], clock: 
     images[0].save(encoded, "gif", save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
     height, width = frames.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.getvalue())
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), clock)
+    write_summary(writer, Summary(value=[Summary.Value(tag=name, image=image)]), clock)

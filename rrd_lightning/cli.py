@@ -33,6 +33,7 @@ from rrd_lightning.envs import Environment
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
 from rrd_lightning.module import RRDModule
+from rrd_lightning.private import OpenCLI
 
 SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
@@ -94,7 +95,7 @@ class ModelSpaces:
         self.action_space = source.action_space
 
 
-class RRDCLI(LightningCLI):
+class RRDCLI(OpenCLI):
     """LightningCLI with sections for the environment, collection, evaluation and checkpoints."""
 
     @staticmethod
@@ -125,20 +126,19 @@ class RRDCLI(LightningCLI):
         """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
         self.config = parser.parse_args(args)
 
-    def _parse_ckpt_path(self) -> None:
+    def check_ckpt_path(self, path: str) -> None:
         """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
             ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
                 named it.
         """
-        if path := self.config[self.config.subcommand].ckpt_path:
-            read_checkpoint(path)
+        read_checkpoint(path)
 
     def before_fit(self) -> None:
         """Check what involves several sections, before loggers create folders."""
-        if self._get(self.config_init, "env"):
-            self._get(self.config_init, "collect").check(self.datamodule, self.trainer.world_size)
+        if self.section("env"):
+            self.section("collect").check(self.datamodule, self.trainer.world_size)
         elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
@@ -148,18 +148,18 @@ class RRDCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the default loggers and callbacks."""
-        config = self._get(self.config_init, "trainer")
+        config = self.section("trainer")
         callbacks: list[Callback] = [Videos()]
-        if self._get(self.config_init, "env"):
+        if self.section("env"):
             callbacks.append(Plots())
         else:
             callbacks.append(Judge())
             for section in ("collect", "evaluate"):
-                self._parser(self.subcommand).callback_keys.remove(section)
+                self.leave_out(section)
         if config.enable_progress_bar is not False:
             callbacks.append(EnvStepProgressBar())
         if config.enable_checkpointing is False:
-            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+            self.leave_out("checkpoint")
         self.trainer_defaults["callbacks"] = callbacks
         if config.logger in (None, True):
             kwargs["logger"] = self._loggers(config.default_root_dir)
@@ -169,11 +169,11 @@ class RRDCLI(LightningCLI):
 
     def _loggers(self, root: str) -> list[Logger]:
         """Make loggers for a new folder ``root/env-id/version_N``."""
-        env = self._get(self.config_init, "env")
+        env = self.section("env")
         name = env.id.replace("/", "-") if env else "demonstrations"
         csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
-        if project := self._get(self.config_init, "wandb_project"):
+        if project := self.section("wandb_project"):
             try:
                 loggers.append(WandbLogger(project=project, save_dir=csv.log_dir))
             except ModuleNotFoundError as error:

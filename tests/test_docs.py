@@ -44,8 +44,6 @@ def documented_metrics() -> dict[str, str]:
 
 ROOMS = (agents, decomposition)
 COMPONENTS = [each for room in ROOMS for each in vars(room).values() if isinstance(each, type)]
-    each for room in (agents, decomposition) for each in vars(room).values() if isinstance(each, type)
-]
 
 
 @pytest.mark.parametrize("component", [each for each in COMPONENTS if issubclass(each, Component)])

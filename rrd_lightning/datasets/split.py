@@ -35,7 +35,7 @@ def held_out_rows(outcomes: Sequence[bool | None], share: float, seed: int) -> s
             continue
         count = min(max(int(share * len(rows) + 0.5), 1), len(rows) - 1)
         drawn = torch.randperm(len(rows), generator=generator)[:count]
-        held_out.update(rows[place] for place in drawn.tolist())
+        held_out.update(rows[index] for index in drawn.tolist())
     return held_out
 
 

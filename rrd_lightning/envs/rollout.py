@@ -10,11 +10,11 @@ import torch
 from gymnasium.vector import VectorEnv
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
 from rrd_lightning.envs.workers import DROPPED
+from rrd_lightning.private import tree_leaves, tree_map
 
 Observation = Any
 

@@ -37,15 +37,15 @@ class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
         infos: dict[str, Any] = {}
         envs: list[Any] = self.envs
         actions = self._to_native(actions)
-        for place, env in enumerate(envs):
-            observation, reward, ends, cut, info = env.step_native(actions[place])
-            true_rewards[place] = info[TRUE_REWARD]
+        for index, env in enumerate(envs):
+            observation, reward, ends, cut, info = env.step_native(actions[index])
+            true_rewards[index] = info[TRUE_REWARD]
             if ends or cut:
-                rewards[place], terminated[place], truncated[place] = reward, ends, cut
+                rewards[index], terminated[index], truncated[index] = reward, ends, cut
                 final = {"final_obs": env.to_single(observation), "final_info": info}
-                infos = self._add_info(infos, final, place)
+                infos = self._add_info(infos, final, index)
                 observation, _ = env.reset()
-            self._env_obs[place] = observation
+            self._env_obs[index] = observation
         infos[TRUE_REWARD] = true_rewards
         observations = _batched(self.single_observation_space, self._env_obs)
         return observations, rewards, terminated, truncated, infos

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium import Env, Wrapper
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from torch.utils._pytree import tree_map
+
+from rrd_lightning.private import tree_map
 
 DROPPED = "dropped"
 MAX_FAILURES = 5
@@ -66,44 +67,44 @@ class Workers(VectorEnv[Any, Any, Any]):
         """Start an episode in every environment, or in those of ``options["reset_mask"]``."""
         options = dict(options or {})
         mask = options.pop("reset_mask", np.ones(self.num_envs, dtype=bool))
-        seeds = [seed + place for place in range(self.num_envs)] if isinstance(seed, int) else seed
+        seeds = [seed + index for index in range(self.num_envs)] if isinstance(seed, int) else seed
         results = self._request(
-            lambda worker, place: worker.reset_async(seed=seeds and [seeds[place]], options=options),
+            lambda worker, index: worker.reset_async(seed=seeds and [seeds[index]], options=options),
             lambda worker, timeout: worker.reset_wait(timeout),
             np.flatnonzero(mask).tolist(),
         )
         infos: dict[str, Any] = {}
-        for place, (self._latest[place], info) in results.items():
-            infos = self._add_info(infos, _of_one(info), place)
+        for index, (self._latest[index], info) in results.items():
+            infos = self._add_info(infos, _of_one(info), index)
         self._unreported -= set(np.flatnonzero(mask).tolist())
         return self._observations(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Take a step in every environment, except those whose dropped episode is still to be reported."""
         results = self._request(
-            lambda worker, place: worker.step_async(actions[place : place + 1]),
+            lambda worker, index: worker.step_async(actions[index : index + 1]),
             lambda worker, timeout: worker.step_wait(timeout),
-            [place for place in range(self.num_envs) if place not in self._unreported],
+            [index for index in range(self.num_envs) if index not in self._unreported],
         )
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
         infos: dict[str, Any] = {}
-        for place, (observation, reward, *ends, info) in results.items():
-            self._latest[place] = observation
-            rewards[place] = reward[0]
-            terminated[place], truncated[place] = ends[0][0], ends[1][0]
-            if terminated[place] or truncated[place]:
-                self._failures[place] = 0
-            infos = self._add_info(infos, _of_one(info), place)
-        for place in self._unreported:
-            infos = self._add_info(infos, {DROPPED: True}, place)
+        for index, (observation, reward, *ends, info) in results.items():
+            self._latest[index] = observation
+            rewards[index] = reward[0]
+            terminated[index], truncated[index] = ends[0][0], ends[1][0]
+            if terminated[index] or truncated[index]:
+                self._failures[index] = 0
+            infos = self._add_info(infos, _of_one(info), index)
+        for index in self._unreported:
+            infos = self._add_info(infos, {DROPPED: True}, index)
         self._unreported.clear()
         return self._observations(), rewards, terminated, truncated, infos
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of every environment, or get an attribute."""
         return self._request_all(
-            lambda worker, place: worker.call_async(name, *args, **kwargs),
+            lambda worker, index: worker.call_async(name, *args, **kwargs),
             lambda worker, timeout: worker.call_wait(timeout)[0],
         )
 
@@ -115,7 +116,7 @@ class Workers(VectorEnv[Any, Any, Any]):
         """Set an attribute of every environment, to a list's or tuple's values or to the same."""
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         self._request_all(
-            lambda worker, place: worker.set_attr(name, [each[place]]), lambda worker, timeout: None
+            lambda worker, index: worker.set_attr(name, [each[index]]), lambda worker, timeout: None
         )
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -130,19 +131,19 @@ class Workers(VectorEnv[Any, Any, Any]):
         answers: dict[int, Any] = {}
         while len(answers) < self.num_envs:
             answers |= self._request(
-                begin, wait, [place for place in range(self.num_envs) if place not in answers]
+                begin, wait, [index for index in range(self.num_envs) if index not in answers]
             )
-        return tuple(answers[place] for place in range(self.num_envs))
+        return tuple(answers[index] for index in range(self.num_envs))
 
     def _request(
-        self, begin: Callable[..., Any], wait: Callable[..., Any], places: Iterable[int]
+        self, begin: Callable[..., Any], wait: Callable[..., Any], indices: Iterable[int]
     ) -> dict[int, Any]:
         """Make a request to several environments in parallel.
 
         Args:
             begin: sends the request; takes a worker and its index.
             wait: returns the answer; takes a worker and the remaining seconds.
-            places: indices of the environments.
+            indices: indices of the environments.
 
         Returns:
             The answers by index. Environments that failed are replaced and have none.
@@ -150,46 +151,46 @@ class Workers(VectorEnv[Any, Any, Any]):
         answers: dict[int, Any] = {}
         causes: dict[int, Exception] = {}
         deadline = time.monotonic() + self.timeout
-        for place in places:
+        for index in indices:
             try:
-                begin(self._workers[place], place)
+                begin(self._workers[index], index)
             except Exception as error:  # environments may raise anything
-                causes[place] = error
-        for place in places:
-            if place not in causes:
+                causes[index] = error
+        for index in indices:
+            if index not in causes:
                 try:
                     with warnings.catch_warnings():
                         # Gymnasium warns about an error before raising it.
                         warnings.simplefilter("ignore", UserWarning)
-                        answers[place] = wait(self._workers[place], max(deadline - time.monotonic(), 0))
+                        answers[index] = wait(self._workers[index], max(deadline - time.monotonic(), 0))
                 except Exception as error:
-                    causes[place] = error
-        for place in causes:
-            _kill(self._workers[place])
-        for place, cause in causes.items():
-            self._replace(place, cause)
+                    causes[index] = error
+        for index in causes:
+            _kill(self._workers[index])
+        for index, cause in causes.items():
+            self._replace(index, cause)
         return answers
 
-    def _replace(self, place: int, cause: Exception) -> None:
+    def _replace(self, index: int, cause: Exception) -> None:
         """Start a new worker for an environment, and an episode in it."""
         while True:
-            self._failures[place] += 1
+            self._failures[index] += 1
             reason = str(cause) or f"its worker process died ({type(cause).__name__})"
-            if self._failures[place] > MAX_FAILURES:
+            if self._failures[index] > MAX_FAILURES:
                 raise RuntimeError(
-                    f"environment {place} failed {self._failures[place]} times without finishing an episode "
+                    f"environment {index} failed {self._failures[index]} times without finishing an episode "
                     f"in between; the last error: {reason}"
                 ) from cause
-            _log.warning("Environment %d failed and is restarted, its episode is dropped: %s", place, reason)
+            _log.warning("Environment %d failed and is restarted, its episode is dropped: %s", index, reason)
             try:
-                self._workers[place] = worker = self._start()
+                self._workers[index] = worker = self._start()
                 worker.reset_async()
-                self._latest[place], _ = worker.reset_wait(self.timeout)
+                self._latest[index], _ = worker.reset_wait(self.timeout)
             except Exception as error:
-                _kill(self._workers[place])
+                _kill(self._workers[index])
                 cause = error
             else:
-                self._unreported.add(place)
+                self._unreported.add(index)
                 return
 
     def _start(self) -> AsyncVectorEnv[Any, Any]:

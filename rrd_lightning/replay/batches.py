@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple, TypeAlias, overload
 
@@ -11,6 +11,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
+from rrd_lightning.private import unchecked_tensordict
 from rrd_lightning.replay.gather import Copy, gather
 from rrd_lightning.replay.memory_pool import MemoryPool
 
@@ -173,7 +174,7 @@ class _Targets:
             found = {key: self.add(value, with_next=with_next) for key, value in stored.items()}
             records, next_records = (
                 [
-                    _tensordict({key: pair[which][part] for key, pair in found.items()}, shape)
+                    unchecked_tensordict({key: pair[which][part] for key, pair in found.items()}, shape)
                     for part, shape in enumerate(shapes)
                 ]
                 for which in (0, 1)
@@ -209,9 +210,11 @@ class _Targets:
 def _assemble(gathered: BatchIndices) -> TensorDict:
     """Make one batch of indices whose records have been gathered."""
     # The steps of a subsequence are no batch dimension: its return and length have none.
-    parts = {name: _tensordict(part, gathered.sizes[name][:1]) for name, part in gathered.parts.items()}
-    parts[keys.STATISTICS] = _tensordict(gathered.statistics, ())
-    return _tensordict({**parts, **gathered.others}, ())
+    parts = {
+        name: unchecked_tensordict(part, gathered.sizes[name][:1]) for name, part in gathered.parts.items()
+    }
+    parts[keys.STATISTICS] = unchecked_tensordict(gathered.statistics, ())
+    return unchecked_tensordict({**parts, **gathered.others}, ())
 
 
 def _unbind(part: dict[str, Nested], count: int) -> list[dict[str, Nested]]:
@@ -219,8 +222,3 @@ def _unbind(part: dict[str, Nested], count: int) -> list[dict[str, Nested]]:
         return [{}] * count
     rows = zip(*(each.unbind(0) for each in part.values()), strict=True)
     return [dict(zip(part, row, strict=True)) for row in rows]
-
-
-def _tensordict(parts: Mapping[str, Nested], shape: Shape) -> TensorDict:
-    """Make a TensorDict without checking its tensors, in 2 µs instead of 14."""
-    return TensorDict._new_unsafe(parts, torch.Size(shape))

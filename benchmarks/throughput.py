@@ -68,7 +68,7 @@ def ours(updates: int, options: list[str]) -> tuple[float, float]:
         "--collect.total_env_steps": WARMUP + BEGINNING + updates,
         "--evaluate.every_n_env_steps": 10**9,
         "--trainer.limit_val_batches": 0,
-        "--trainer.accelerator": "cpu",
+        "--trainer.accelerator": "cpu",  # unless the options say otherwise
     }
     given = [f"{name}={value}" for name, value in arguments.items()]
     cli.main(["fit", "--config", "paper", *given, *options])

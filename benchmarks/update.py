@@ -133,7 +133,7 @@ def products() -> list[Product]:
             found.append(Product(f'{name}, torch\'s "{precision}"', count, make, (left, right), out))
         network = MLP(256, 256, hidden_sizes=(), members=count)
         out, inputs = torch.empty(count, 256, 256), torch.randn(256, 256)
-        described = Perceptron(network).refresh()
+        described = Perceptron(network).locate()
         pointers = (c_void_p(each.data_ptr()) for each in (inputs, out))
         make = partial(compiled_library().perceptron_forward, byref(described), 256, *pointers)
         weights = network.layers[0].weight.detach()

@@ -186,7 +186,7 @@ class Collect(Callback):
                 action = rollout.envs.action_space.sample()
             else:
                 observation = rollout.observation.to(module.device)
-                action = module.act(observation, explore=True).cpu().numpy()
+                action = module.explore(observation).cpu().numpy()
             for episode in rollout.step(action):
                 finished.append(episode)
                 trainer.datamodule.replay.add_episode(episode)

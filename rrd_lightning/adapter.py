@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import Space, spaces
 from tensordict import TensorDict
 from torch import Tensor
 
+from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks.observations import batch_shape
 from rrd_lightning.spaces import single_precision, unit_actions, unscaled
 
@@ -31,18 +33,28 @@ class SpaceAdapter:
         self._action_space = action_space
         self.model_spaces = single_precision(observation_space)[0], unit_actions(action_space)[0]
 
-    def observation(self, value: Any) -> tuple[Any, bool]:
+    def observation(self, value: Any, parameter: str = "observation") -> tuple[Any, bool]:
         """Return observations ``[several, ...]``, and whether there were several.
 
         Args:
             value: numbers, or a dictionary of them; several have one dimension in front.
+            parameter: named by errors.
+
+        Raises:
+            ParameterError: if they are not of the observation space.
         """
-        return _batched(value, self.model_spaces[0])
+        return _batched(value, self.model_spaces[0], parameter)
 
     def action(self, value: Any) -> Tensor:
-        """Return actions ``[several, ...]``, of one or several of the environment's."""
-        actions: Tensor = _batched(unscaled(np.asarray(value), self._action_space), self.model_spaces[1])[0]
-        return actions
+        """Return actions ``[several, ...]``, of one or several of the environment's.
+
+        Raises:
+            ParameterError: if they are not of the action space.
+        """
+        space = self.model_spaces[1]
+        array = unscaled(_array(value, space, "action"), self._action_space)
+        actions = torch.from_numpy(np.array(array, space.dtype))
+        return actions if len(batch_shape(actions, space)) == 1 else actions[None]
 
     def native_action(self, action: Tensor) -> np.ndarray[Any, Any]:
         """Return the model's actions ``[several, ...]`` as the environment takes them."""
@@ -51,15 +63,37 @@ class SpaceAdapter:
         return native
 
 
-def _batched(value: Any, space: Space[Any]) -> tuple[Any, bool]:
-    tensors = _tensors(value, space)
+def _batched(value: Any, space: Space[Any], parameter: str) -> tuple[Any, bool]:
+    tensors = _tensors(value, space, parameter)
     several = len(batch_shape(tensors, space)) == 1
     batched = tensors if several else tensors[None]
     return batched.auto_batch_size_(1) if isinstance(batched, TensorDict) else batched, several
 
 
-def _tensors(value: Any, space: Space[Any]) -> Any:
+def _tensors(value: Any, space: Space[Any], parameter: str) -> Any:
     """Return numbers as tensors of the precision of a space, those of a dictionary as a TensorDict."""
     if isinstance(space, spaces.Dict):
-        return TensorDict({key: _tensors(value[key], part) for key, part in space.spaces.items()}, [])
-    return torch.from_numpy(np.array(value, space.dtype))
+        if not isinstance(value, Mapping) or not value.keys() >= space.spaces.keys():
+            raise ParameterError(parameter, type(value).__name__, f"must have the keys {list(space.spaces)}")
+        parts = {key: _tensors(value[key], part, f"{parameter}[{key!r}]") for key, part in space.spaces.items()}
+        if len({len(batch_shape(part, space.spaces[key])) for key, part in parts.items()}) > 1:
+            raise ParameterError(parameter, list(parts), "has one of some parts and several of others")
+        return TensorDict(parts, [])
+    return torch.from_numpy(np.array(_array(value, space, parameter), space.dtype))
+
+
+def _array(value: Any, space: Any, parameter: str) -> np.ndarray[Any, Any]:
+    """Return one or several elements of a space as an array, or say what is wrong with them."""
+    array = np.asarray(value)
+    shape = tuple(space.shape or ())
+    if array.shape not in (shape, (*array.shape[:1], *shape)):
+        raise ParameterError(
+            parameter, f"of shape {array.shape}", f"must have shape {shape}, or one dimension more for several"
+        )
+    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+        raise ParameterError(parameter, f"of {array.dtype}", f"must be of {space.dtype}, as the space is")
+    if isinstance(space, spaces.Discrete):
+        inside = (array >= space.start) & (array < space.start + space.n)
+        if not inside.all():
+            raise ParameterError(parameter, array.tolist(), f"must be in {space}")
+    return array

@@ -17,6 +17,8 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import find_class
 from rrd_lightning.replay import PairedSampler
 
+# What of a configuration a checkpoint holds; the trainer's part, which may name any callback, is the user's.
+SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 DEFAULT_ROOT = "runs"
 CONFIG_OPTIONS = ("--config", "-c")
 CHECKPOINT_OPTION, ROOT_OPTION = "--ckpt_path", "--trainer.default_root_dir"
@@ -78,9 +80,11 @@ def saved_config(checkpoint: str) -> list[str]:
     config = read_checkpoint(checkpoint).get("config")
     if not config:
         return []
+    if not isinstance(config, dict) or config.keys() != set(SECTIONS):
+        raise ParameterError("ckpt_path", checkpoint, f"has a configuration of other sections than {SECTIONS}")
     for (section, option), base in CLASSES.items():
         if class_path := _class_path(config[section].get(option), plain=base is not Reader):
-            find_class(class_path, base)
+            find_class(class_path, base, f"{section}.{option}")
     return ["--config", yaml.safe_dump(config)]
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from rrd_lightning.arguments import DEFAULT_ROOT, expand
+from rrd_lightning.arguments import DEFAULT_ROOT, SECTIONS, expand
 from rrd_lightning.callbacks import (
     Checkpoint,
     Collect,
@@ -35,7 +35,6 @@ from rrd_lightning.export import export
 from rrd_lightning.module import RRDModule
 from rrd_lightning.private import OpenCLI
 
-SECTIONS = ("model", "data", "env", "collect", "evaluate", "checkpoint")
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
     "devices": 1,

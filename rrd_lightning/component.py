@@ -47,6 +47,24 @@ class Component(nn.Module):
         """The class path and arguments from which `build` makes a component like this one."""
         return {"class_path": _class_path(type(self)), "init_args": self.init_args}
 
+    def require_importable(self, parameter: str) -> None:
+        """Make sure that a checkpoint's class path leads back to this class, before any work.
+
+        Args:
+            parameter: that the component was given as; named by the error.
+
+        Raises:
+            ParameterError: if it does not, as where the class is defined within a function.
+        """
+        path = _class_path(type(self))
+        try:
+            found: Any = find_class(path, type(self))
+        except ParameterError:
+            found = None
+        if found is not type(self):
+            problem = "cannot be found again from a checkpoint: define the class at the top level of a module"
+            raise ParameterError(parameter, path, problem)
+
     @classmethod
     def build(cls, configuration: dict[str, Any], observation_space: Any, action_space: Any) -> Self:
         """Make a component from what `configuration` returned.

@@ -24,12 +24,12 @@ class ParameterError(ValueError):
 def require_positive(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is zero or less."""
     for name, value in parameters.items():
-        if value <= 0:
+        if not value > 0:  # nor is what is not a number
             raise ParameterError(name, value, "must be greater than zero")
 
 
 def require_not_negative(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is less than zero."""
     for name, value in parameters.items():
-        if value < 0:
+        if not value >= 0:
             raise ParameterError(name, value, "must not be negative")

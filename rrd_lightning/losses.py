@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rrd_lightning.errors import ParameterError
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -24,12 +26,20 @@ class Losses:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     def __or__(self, other: Losses) -> Losses:
-        """Put the losses of two parts together."""
+        """Put the losses of two parts together.
+
+        Raises:
+            ParameterError: if both have a loss or metric of one name.
+        """
+        for mine, others in ((self.losses, other.losses), (self.metrics, other.metrics)):
+            if shared := mine.keys() & others.keys():
+                raise ParameterError("losses", sorted(shared), "are names of both: one would hide the other")
         return Losses({**self.losses, **other.losses}, {**self.metrics, **other.metrics})
 
-    def total(self) -> Tensor:
-        """Return the sum of all losses."""
-        return torch.stack(list(self.losses.values())).sum()
+    def backward(self) -> None:
+        """Let the sum of all losses set the gradients."""
+        if self.losses:
+            torch.stack(list(self.losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 
     def logged(self) -> dict[str, Tensor]:
         """Return everything to log, without gradient."""

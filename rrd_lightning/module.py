@@ -11,10 +11,10 @@ import torch
 from gymnasium import Space
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from rrd_lightning import keys
 from rrd_lightning.adapter import SpaceAdapter
@@ -23,16 +23,18 @@ from rrd_lightning.checkpoint.format import FORMAT, FORMAT_KEY, CheckpointFiles,
 from rrd_lightning.checkpoint.model import require_same_model
 from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
-from rrd_lightning.engines import Eager, EngineName, Run, choose_engine
+from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import Observation, ObservationNormalizer
-from rrd_lightning.private import count_step, has_step_listeners, log_as_of
+from rrd_lightning.networks import Observation, ObservationNormalizer, evaluating
+from rrd_lightning.private import count_step, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
+# Observations are of single precision, and gradients are not scaled.
+PRECISIONS = ("32-true", "bf16-mixed")
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -98,6 +100,7 @@ class RRDModule(LightningModule):
         self.engine: EngineName = engine
         self.env_steps = 0
         self._loaded_updates = 0
+        self._saved_options: list[dict[str, Any]] | None = None
         self._updates_in_step = 1
         self._engine_class: type[Eager] = Eager
         self._engine: Eager | None = None
@@ -162,22 +165,27 @@ class RRDModule(LightningModule):
         """Choose the engine, say how large the networks are, and let checkpoints be whole and without pickle.
 
         Raises:
-            ParameterError: if gradients would be scaled, as for 16-bit floating numbers, or the engine cannot
-                serve the run.
+            ParameterError: if the precision is not one that observations and gradients have here, a component
+                could not be found again from a checkpoint, or the engine cannot serve the run.
         """
         if stage == "fit":
-            if self.trainer.precision == "16-mixed":
-                problem = "scales gradients, which manual optimization here does not: use bf16-mixed"
-                raise ParameterError("trainer.precision", "16-mixed", problem)
+            if self.trainer.precision not in PRECISIONS:
+                raise ParameterError(
+                    "trainer.precision", self.trainer.precision, f"must be one of {', '.join(PRECISIONS)}"
+                )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
-            run = Run(
+            self._engine = None
+            setting = Setting(
                 self.trainer.strategy.root_device,
                 str(self.trainer.precision),
                 has_step_listeners(self),
                 overridden(self, RRDModule, ("losses", "prepare", "after_update")),
             )
-            self._engine_class, said = choose_engine(self.engine, self, run)
+            self._engine_class, said = choose_engine(self.engine, self, setting)
+            self._warn_of_what_is_never_called()
+            for name, part in (("agent", self.agent), ("decomposition", self.decomposition)):
+                part.require_importable(f"model.{name}")
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()
@@ -187,6 +195,14 @@ class RRDModule(LightningModule):
         # Unless the user chose another way.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
+
+    def _warn_of_what_is_never_called(self) -> None:
+        """Warn of hooks of Lightning's automatic optimization that the module or a callback overrides."""
+        if names := unheard_hooks(self):
+            rank_zero_warn(
+                f"{', '.join(names)}: never called, since updates are made by RRDModule.losses and an engine; "
+                "on_before_optimizer_step is called"
+            )
 
     def on_fit_start(self) -> None:
         """Let processes draw different noise: with the same seed they have the same weights."""
@@ -198,17 +214,25 @@ class RRDModule(LightningModule):
         return self._engine_class.make_optimizer(self._parameter_groups())
 
     def on_train_start(self) -> None:
-        """Start the engine, with the configured options of Adam, such as learning rates, not a checkpoint's."""
+        """Start the engine; an optimizer out of a checkpoint gets what was configured anew, and only that."""
         optimizer: Any = self.optimizers()
-        own = self.configure_optimizers().param_groups if self._is_default(optimizer.optimizer) else []
-        for group, fresh in zip(optimizer.param_groups, own, strict=bool(own)):
-            group.update({option: value for option, value in fresh.items() if option != "params"})
+        if self._saved_options is not None and type(optimizer.optimizer) is Adam:
+            self._update_options(optimizer.optimizer, self._saved_options)
         self._engine = self._make_engine(optimizer)
 
-    def _is_default(self, optimizer: Optimizer) -> bool:
-        return type(self).configure_optimizers is RRDModule.configure_optimizers and len(
-            optimizer.param_groups
-        ) == len(self._parameter_groups())
+    def _update_options(self, optimizer: Adam, saved: list[dict[str, Any]]) -> None:
+        """Let options of Adam win, such as learning rates, that were configured otherwise in the checkpoint."""
+        for group, own, before in zip(optimizer.param_groups, self._own_options(), saved, strict=True):
+            group["lr"] = float(group["lr"])  # another engine may have kept it in a tensor
+            group.update({flag: optimizer.defaults[flag] for flag in ("fused", "capturable", "foreach")})
+            group.update({option: value for option, value in own.items() if before.get(option) != value})
+
+    def _own_options(self) -> list[dict[str, Any]]:
+        """The options of each parameter group, as they are configured."""
+        return [
+            {option: value for option, value in group.items() if option != "params"}
+            for group in self._parameter_groups()
+        ]
 
     def _make_engine(self, optimizer: Any) -> Eager:
         listened = has_step_listeners(self)
@@ -224,6 +248,7 @@ class RRDModule(LightningModule):
         """Make an update from a paired batch, or one from each of several."""
         batches = [batch] if isinstance(batch, TensorDictBase) else batch
         assert self._engine is not None
+        self._engine.begin()
         for each in batches:
             metrics = self._engine.update(each, self.global_step)
         self._updates_in_step = len(batches)
@@ -256,6 +281,14 @@ class RRDModule(LightningModule):
 
     # Inference.
 
+    def explore(self, observation: Observation) -> Tensor:
+        """Choose actions to collect with, as `act` does, by the engine where training has begun."""
+        if self._engine is None:
+            return self.act(observation, explore=True)
+        seen = observation if self.normalizer is None else self.normalizer(observation)
+        with evaluating(self.agent):
+            return self._engine.act(seen, explore=True, env_steps=self.env_steps)
+
     def act(self, observation: Observation, *, explore: bool = False) -> Tensor:
         """Choose actions for observations of several environments.
 
@@ -267,8 +300,8 @@ class RRDModule(LightningModule):
             The actions ``[num_envs, ...]``, without gradient; continuous ones in [-1, 1].
         """
         seen = observation if self.normalizer is None else self.normalizer(observation)
-        acting = self._engine or self.agent
-        return acting.act(seen, explore=explore, env_steps=self.env_steps)
+        with evaluating(self.agent):
+            return self.agent.act(seen, explore=explore, env_steps=self.env_steps)
 
     def rewards(self, transitions: TensorDictBase | dict[str, Any]) -> Tensor:
         """Predict the reward of each transition, without gradient.
@@ -279,7 +312,7 @@ class RRDModule(LightningModule):
         Returns:
             ``[...]``.
         """
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.decomposition):
             return self.decomposition.reward(self._normalized(transitions))
 
     def predict(self, observation: Any, *, explore: bool = False) -> Any:
@@ -309,8 +342,11 @@ class RRDModule(LightningModule):
             The reward, as an array of NumPy, ``[]`` or ``[steps]``.
         """
         now, several = self._adapter.observation(observation)
-        later, _ = self._adapter.observation(next_observation)
+        later, _ = self._adapter.observation(next_observation, "next_observation")
         acted = self._adapter.action(action)
+        if not len(now) == len(later) == len(acted):
+            counts = f"{len(now)} observations, {len(acted)} actions, {len(later)} next observations"
+            raise ParameterError("reward", counts, "must be of the same steps")
         steps = {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: acted}
         reward = self.rewards(TensorDict(steps, [len(acted)]).to(self.device)).cpu().numpy()
         return reward if several else reward[0]
@@ -342,6 +378,7 @@ class RRDModule(LightningModule):
         """Add what `load_from_checkpoint` needs to build the module again, and the clock."""
         checkpoint[FORMAT_KEY] = FORMAT
         checkpoint["env_steps"] = self.env_steps
+        checkpoint["optimizer_options"] = self._own_options()
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyper_parameters()
 
     def _hyper_parameters(self) -> dict[str, Any]:
@@ -365,6 +402,7 @@ class RRDModule(LightningModule):
         names = [group["name"] for group in self._parameter_groups()]
         require_same_model(checkpoint, self._hyper_parameters(), self.state_dict(), names)
         self.env_steps = checkpoint["env_steps"]
+        self._saved_options = checkpoint["optimizer_options"]
         self._loaded_updates = checkpoint.get("global_step", 0)  # Lightning counts on in fit alone
 
     @classmethod

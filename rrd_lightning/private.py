@@ -23,11 +23,14 @@ __all__ = [
     "OpenCLI",
     "count_step",
     "has_hooks",
+    "has_optimizer_hooks",
     "has_step_listeners",
+    "has_tensor_hooks",
     "log_as_of",
     "tree_leaves",
     "tree_map",
     "unchecked_tensordict",
+    "unheard_hooks",
     "write_summary",
 ]
 
@@ -40,6 +43,23 @@ def has_hooks(module: nn.Module) -> bool:
     Noticed by: tests/engines/test_choice.py.
     """
     return any(getattr(each, hooks) for each in module.modules() for hooks in HOOKS)
+
+
+def has_tensor_hooks(tensor: torch.Tensor) -> bool:
+    """Tell whether something was registered to be called with the gradient of a tensor.
+
+    Noticed by: tests/engines/test_choice.py.
+    """
+    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
+
+
+def has_optimizer_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether something is called with the step of an optimizer, or takes its place.
+
+    Noticed by: tests/engines/test_choice.py.
+    """
+    hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return bool(hooks) or "step" in vars(optimizer)
 
 
 def has_step_listeners(module: Any) -> bool:
@@ -55,6 +75,26 @@ def has_step_listeners(module: Any) -> bool:
         or is_overridden("optimizer_step", strategy, Strategy)
         or is_overridden("optimizer_step", strategy.precision_plugin, Precision)
     )
+
+
+UNHEARD = ("on_before_backward", "on_after_backward", "on_before_zero_grad")
+UNHEARD_OF_MODULE = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
+
+
+def unheard_hooks(module: Any) -> list[str]:
+    """Return the hooks of Lightning that a module or a callback overrides, and that no engine calls.
+
+    Noticed by: tests/test_module.py, test_hooks_that_are_never_called_are_told.
+    """
+    own = [
+        f"{type(module).__name__}.{name}" for name in UNHEARD + UNHEARD_OF_MODULE if is_overridden(name, module)
+    ]
+    return own + [
+        f"{type(callback).__name__}.{name}"
+        for callback in module.trainer.callbacks
+        for name in UNHEARD
+        if is_overridden(name, callback, Callback)
+    ]
 
 
 def count_step(optimizer: Any, step: Callable[[], Any]) -> None:

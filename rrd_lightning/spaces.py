@@ -101,7 +101,8 @@ def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
             spaces.Dict({key: part for key, (part, _) in parts.items()}),
             lambda observation: {key: cast(observation[key]) for key, (_, cast) in parts.items()},
         )
-    if not isinstance(space, spaces.Box) or space.dtype != np.float64:
+    floating = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+    if not isinstance(space, spaces.Box) or not floating or space.dtype == np.float32:
         return space, _unchanged
     # Gymnasium's DtypeObservation would warn about casting the bounds.
     single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)

@@ -306,8 +306,21 @@ def test_the_configuration_in_a_checkpoint_names_components_alone() -> None:
             section = "model" if part in config["model"] else "data"
             config[section][part] = {"class_path": class_path, "init_args": {}}
             torch.save({**content, "config": config}, "bad.ckpt")
-            with pytest.raises(SystemExit, match=f"error: class_path='{class_path}': must name a .* {kind}$"):
+            message = f"error: {section}.{part}='{class_path}': must name a .* {kind}"
+            with pytest.raises(SystemExit, match=message):
                 main(["test", "--ckpt_path", "bad.ckpt"])
+    # Nor does it have a say in the trainer, whose callbacks may call anything.
+    trainer = {"callbacks": [{"class_path": "LambdaCallback", "init_args": {"setup": "os.system"}}]}
+    torch.save({**content, "config": {**content["config"], "trainer": trainer}}, "bad.ckpt")
+    with pytest.raises(SystemExit, match=r"error: ckpt_path='bad.ckpt': has a configuration of other sections"):
+        main(["test", "--ckpt_path", "bad.ckpt"])
+    # Networks are checked by the components that they are of.
+    for class_path in ("os.system", "builtins.int"):
+        config = copy.deepcopy(content["config"])
+        config["model"]["agent"]["init_args"]["critic"] = class_path
+        torch.save({**content, "config": config}, "bad.ckpt")
+        with pytest.raises(SystemExit, match=f"critic='{class_path}': must name a subclass of Module"):
+            main(["test", "--ckpt_path", "bad.ckpt"])
 
 
 def test_last_begins_a_run_where_there_is_none(

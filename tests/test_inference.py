@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
+from lightning.pytorch import Callback
 from tensordict import TensorDict
 
-from rrd_lightning import Environment, RRDModule, keys
-from rrd_lightning.agents import Agent
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
+from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.losses import Losses
-from tests.runs import make_module
+from tests.runs import make_collect, make_data, make_module, make_trainer
 
 
 class Constant(Agent):
@@ -79,3 +81,74 @@ def test_rewards_are_those_that_the_agent_is_trained_on() -> None:
     np.testing.assert_allclose(module.reward(observation, native, following), expected, rtol=1e-4, atol=1e-5)
     first = module.reward(observation[0], native[0], following[0])
     assert first == pytest.approx(expected[0], rel=1e-4, abs=1e-5)
+
+
+IMAGE = Box(0, 255, (3, 36, 36), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "message"),
+    [
+        (
+            Box(-1, 1, (3,)),
+            np.zeros(2),
+            r"'of shape \(2,\)': must have shape \(3,\), or one dimension",
+        ),
+        (Box(-1, 1, (3,)), None, "observation='of shape"),
+        (IMAGE, np.zeros((3, 36, 36)), "observation='of float64': must be of uint8"),
+        (IMAGE, np.zeros((3, 36, 30), np.uint8), "must have shape"),
+        (Dict({"a": Box(-1, 1, (3,)), "b": IMAGE}), {"a": np.zeros(3)}, r"must have the keys \['a', 'b'\]"),
+        (Dict({"a": Box(-1, 1, (3,))}), {"a": np.zeros(4)}, r"observation\['a'\]=.*must have shape \(3,\)"),
+        (
+            Dict({"a": Box(-1, 1, (3,)), "b": Box(-1, 1, (2,))}),
+            {"a": np.zeros((4, 3)), "b": np.zeros(2)},
+            "has one of some parts and several of others",
+        ),
+        (Discrete(3), 3, r"observation=3: must be in Discrete\(3\)"),
+        (Discrete(3), 1.7, "observation='of float64': must be of int64"),
+    ],
+)
+def test_what_is_not_of_the_space_is_refused(space: Any, value: Any, message: str) -> None:
+    module = RRDModule(space, Box(-1, 1, (2,)), agent=Constant)
+    with pytest.raises(ParameterError, match=message):
+        module.predict(value)
+
+
+def test_steps_of_a_reward_belong_together() -> None:
+    module = RRDModule(Box(-1, 1, (3,)), Box(-1, 1, (2,)), agent=Constant)
+    with pytest.raises(ParameterError, match="1 observations, 4 actions, 1 next observations"):
+        module.reward(np.zeros(3), np.zeros((4, 2)), np.zeros(3))
+    with pytest.raises(ParameterError, match=r"action='of shape \(3,\)'"):
+        module.reward(np.zeros(3), np.zeros(3), np.zeros(3))
+
+
+class Dropped(torch.nn.Sequential):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers = torch.nn.Linear(inputs, 32), torch.nn.BatchNorm1d(32), torch.nn.Dropout(0.5)
+        super().__init__(*layers, torch.nn.Linear(32, outputs))
+
+
+def test_networks_are_in_evaluation_mode() -> None:
+    """Also in the middle of training, and for a single environment."""
+    space = Box(-1, 1, (3,))
+    module = RRDModule(space, Box(-1, 1, (2,)), agent=partial(SAC, actor=Dropped)).train()
+    before = module.state_dict()
+    observation = np.ones(3, np.float32)
+    assert np.array_equal(module.predict(observation), module.predict(observation))
+    module.explore(torch.ones(1, 3))
+    assert module.agent.actor[1].training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_failed_run_leaves_a_module_that_predicts() -> None:
+    class Fails(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            raise RuntimeError("stop")
+
+    env = Environment("Follow-v0")
+    module = make_module(env)
+    with pytest.raises(RuntimeError, match="stop"):
+        make_trainer(make_collect(env), Fails()).fit(module, make_data())
+    expected = module.predict([0.3])
+    doubled = module.double().agent.act(torch.tensor([[0.3]]).double(), explore=False)
+    np.testing.assert_allclose(doubled[0], expected / 2, rtol=1e-4)

@@ -62,10 +62,10 @@ def test_each_part_has_the_gradient_of_its_own_loss(env: Environment) -> None:
     assert joint.keys() == {name for name, each in module.named_parameters() if each.requires_grad}
     module.zero_grad()
     torch.manual_seed(1)
-    module.decomposition.losses(batch).total().backward()
+    module.decomposition.losses(batch).backward()
     with torch.no_grad():
         reward = module.decomposition.reward(batch[keys.TRANSITIONS])
-    module.agent.losses(batch[keys.TRANSITIONS], reward).total().backward()
+    module.agent.losses(batch[keys.TRANSITIONS], reward).backward()
     torch.testing.assert_close(joint, gradients(module))
     # Gradients are those of this batch alone, whatever was there before.
     torch.manual_seed(1)
@@ -132,31 +132,30 @@ def test_agent_learns_from_the_reward_model_before_the_update(
     assert len(checked) >= 12
 
 
+class Tagged(PairedSampler):
+    def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
+        index, draws = super().sample(storage, lead)
+        return index, {**draws, "tag": torch.full(lead, 7)}
+
+
+class Spying(RRD):
+    seen: ClassVar[list[tuple[Any, ...]]] = []
+
+    def losses(self, batch: Any) -> Losses:
+        names = "return_min", "return_max", "num_episodes"
+        self.seen.append((batch["tag"], *(batch[keys.STATISTICS, name] for name in names)))
+        return super().losses(batch)
+
+
 def test_what_a_sampler_adds_and_the_statistics_of_the_replay_reach_the_decomposition() -> None:
-    seen: list[tuple[Any, ...]] = []
-
-    class Tagged(PairedSampler):
-        def sample(self, storage: Any, lead: tuple[int, ...] = ()) -> tuple[torch.Tensor, dict[str, Any]]:
-            index, draws = super().sample(storage, lead)
-            return index, {**draws, "tag": torch.full(lead, 7)}
-
-    class Spying(RRD):
-        def losses(self, batch: Any) -> Losses:
-            statistics = batch[keys.STATISTICS]
-            seen.append(
-                (batch["tag"], *(statistics[key] for key in ("return_min", "return_max", "num_episodes")))
-            )
-            return super().losses(batch)
-
-    module_globals = {"Spying": partial(Spying, **SMALL)}
     _, _, data = run(
-        module={"decomposition": module_globals["Spying"]},
+        module={"decomposition": partial(Spying, **SMALL)},
         data={"sampler": Tagged},
         collect={"total_env_steps": 160},
     )
     returns = data.replay.episodes["episode_return"]
-    assert len(seen) == 12
-    assert seen[-1] == (7, returns.min(), returns.max(), len(returns))
+    assert len(Spying.seen) == 12
+    assert Spying.seen[-1] == (7, returns.min(), returns.max(), len(returns))
 
 
 @pytest.mark.parametrize("engine", ["eager", "auto"])
@@ -388,11 +387,29 @@ def test_bfloat16_by_autocast(env_id: str) -> None:
     assert all(value.isfinite() for name, value in trainer.callback_metrics.items() if name.startswith("loss/"))
 
 
-def test_scaled_gradients_are_refused() -> None:
+@pytest.mark.parametrize("precision", ["16-mixed", "64-true", "bf16-true"])
+def test_other_precisions_are_refused(precision: str) -> None:
     module = make_module(Environment("Follow-v0"))
-    module.trainer = SimpleNamespace(precision="16-mixed")
-    with pytest.raises(ParameterError, match=r"trainer.precision='16-mixed': .*use bf16-mixed"):
+    module.trainer = SimpleNamespace(precision=precision)
+    with pytest.raises(ParameterError, match=f"precision='{precision}': must be one of 32-true, bf16-mixed"):
         module.setup("fit")
+
+
+def test_hooks_that_are_never_called_are_told() -> None:
+    class Listener(Callback):
+        def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+            raise AssertionError
+
+    with pytest.warns(UserWarning, match=r"Listener.on_after_backward: never called, since updates"):
+        run(callbacks=[Listener()], collect={"total_env_steps": 120})
+
+
+def test_a_class_that_no_checkpoint_would_find_again_is_refused() -> None:
+    class Local(SAC):
+        pass
+
+    with pytest.raises(ParameterError, match=r"model.agent=.*Local.*: cannot be found again from a checkpoint"):
+        run(module={"agent": Local})
 
 
 def test_matmul_precision_is_torch_s_where_it_is_given() -> None:

@@ -58,8 +58,9 @@ class Agent(Component):
     def phase(self, updates: int) -> Hashable:
         """Tell updates apart that do different things, such as those that leave a delayed actor out.
 
-        An engine may record an update once and repeat it for all updates of the same phase. Of one phase by
-        default.
+        An engine may record an update once and repeat it for all updates of the same phase: what `losses`
+        and `after_update` do must depend on `updates` in no other way. By default nothing is known, and
+        nothing is recorded.
 
         Args:
             updates: the number of updates made before this one.

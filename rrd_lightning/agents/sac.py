@@ -166,6 +166,10 @@ class SAC(ActorCritic):
         value = self.pessimistic(self.values(self.target_critic, features, action))
         return self.bootstrap(reward, transitions, value - temperature * log_prob)
 
+    def phase(self, updates: int) -> int:
+        """All updates are alike."""
+        return 0
+
     def policy(self, features: Tensor) -> SquashedGaussian:
         """The distribution of actions for features ``[..., features]``."""
         return SquashedGaussian(self.actor(features))

@@ -17,7 +17,7 @@ ENGINES: dict[str, type[Eager]] = {each.name: each for each in (Eager, CppTwin, 
 AUTOMATIC: dict[str, list[type[Eager]]] = {"cpu": [CppTwin]}
 
 
-class Run(NamedTuple):
+class Setting(NamedTuple):
     """What of a run an engine may not be able to serve.
 
     Args:
@@ -33,13 +33,13 @@ class Run(NamedTuple):
     redefined: str | None = None
 
 
-def choose_engine(name: EngineName, module: Any, run: Run) -> tuple[type[Eager], str]:
+def choose_engine(name: EngineName, module: Any, setting: Setting) -> tuple[type[Eager], str]:
     """Choose the engine that carries out a module's updates.
 
     Args:
         name: of the engine, or ``"auto"`` for the fastest that serves the module.
         module: the `RRDModule`.
-        run: that it is trained in.
+        setting: of the run that it is trained in.
 
     Returns:
         The engine, and a line for the log: which one it is, and why not a faster one.
@@ -50,24 +50,24 @@ def choose_engine(name: EngineName, module: Any, run: Run) -> tuple[type[Eager],
     if name != "auto":
         if name not in ENGINES:
             raise ParameterError("model.engine", name, f"must be auto, {', '.join(ENGINES)}")
-        if reason := _unsupported(ENGINES[name], module, run):
+        if reason := _unsupported(ENGINES[name], module, setting):
             raise ParameterError("model.engine", name, f"cannot serve this run: {reason}")
         return ENGINES[name], f"Engine: {name}"
     refused = []
-    for engine in AUTOMATIC.get(run.device.type, []):
-        if reason := _unsupported(engine, module, run):
+    for engine in AUTOMATIC.get(setting.device.type, []):
+        if reason := _unsupported(engine, module, setting):
             refused.append(f"{engine.name}: {reason}")
         else:
             return engine, f"Engine: {engine.name}"
     return Eager, "Engine: eager" + (f" ({'; '.join(refused)})" if refused else "")
 
 
-def _unsupported(engine: type[Eager], module: Any, run: Run) -> str | None:
+def _unsupported(engine: type[Eager], module: Any, setting: Setting) -> str | None:
     """Return why an engine cannot serve a run, or None if it can."""
     if engine is Eager:
         return None
-    if run.precision != "32-true":
-        return f"it serves trainer.precision 32-true, not {run.precision}"
-    if engine is CudaGraph and run.listened:
+    if setting.precision != "32-true":
+        return f"it serves trainer.precision 32-true, not {setting.precision}"
+    if engine is CudaGraph and setting.listened:
         return "a callback, the strategy or the module listens to the optimizer's step"
-    return run.redefined or engine.unsupported(module, run.device)
+    return setting.redefined or engine.unsupported(module, setting.device)

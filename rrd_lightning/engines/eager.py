@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from rrd_lightning.errors import ParameterError
+from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation
 
 
@@ -47,6 +49,9 @@ class Eager:
         """Make the optimizer that the engine works with, from groups with Adam's options."""
         return Adam(groups, fused=True)
 
+    def begin(self) -> None:
+        """Look at the module again before the updates of a training step: a callback may have changed it."""
+
     def update(self, batch: TensorDictBase, updates: int) -> dict[str, Tensor]:
         """Make an update.
 
@@ -66,11 +71,17 @@ class Eager:
         return metrics
 
     def gradients(self, batch: TensorDictBase, updates: int) -> dict[str, Tensor]:
-        """Let each parameter have its gradient, or none where the losses do not reach it."""
+        """Let each parameter have its gradient, or none where the losses do not reach it.
+
+        Raises:
+            ParameterError: if a loss has another name than the parameter groups.
+        """
         self.optimizer.zero_grad()
-        losses = self.module.losses(self.module.prepare(batch), updates)
-        losses.total().backward()
-        return losses.logged()  # type: ignore[no-any-return]
+        losses: Losses = self.module.losses(self.module.prepare(batch), updates)
+        if unknown := losses.losses.keys() - {group["name"] for group in self.optimizer.param_groups}:
+            raise ParameterError("losses", sorted(unknown), "have no parameter group of their name to train")
+        losses.backward()
+        return losses.logged()
 
     def clip(self) -> None:
         """Limit the norm of each group's gradient that has a limit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from rrd_lightning.private import has_hooks
+from rrd_lightning.private import has_hooks, has_tensor_hooks
 
 
 def altered(part: nn.Module, kind: type[nn.Module]) -> str | None:
@@ -28,3 +28,9 @@ def overridden(part: object, kind: type, methods: tuple[str, ...]) -> str | None
         if method in vars(part) or getattr(type(part), method) is not getattr(kind, method):
             return f"{type(part).__name__} has its own {method}"
     return None
+
+
+def learns(part: nn.Module | nn.Parameter) -> bool:
+    """Tell whether all of a part is trained, and nothing listens to its gradients."""
+    parameters = [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+    return all(each.requires_grad and not has_tensor_hooks(each) for each in parameters)

@@ -3,6 +3,7 @@
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
 from rrd_lightning.networks.encoder import CustomEncoder, Encoder, ObservationEncoder
 from rrd_lightning.networks.ensemble import Ensemble
+from rrd_lightning.networks.evaluating import evaluating
 from rrd_lightning.networks.factory import NetworkConfig, find_class, make_ensemble, make_network
 from rrd_lightning.networks.frozen import frozen
 from rrd_lightning.networks.linear import LayerNorm, Linear
@@ -24,6 +25,7 @@ __all__ = [
     "ObservationEncoder",
     "ObservationNormalizer",
     "ObservationParts",
+    "evaluating",
     "find_class",
     "frozen",
     "make_ensemble",

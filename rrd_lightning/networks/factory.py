@@ -30,12 +30,13 @@ def find_class(class_path: str, kind: type[Class], parameter: str = "class_path"
         ParameterError: if the path does not name such a class.
     """
     module, _, name = class_path.rpartition(".")
+    found, cause = None, ""
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        found = None
+    except Exception as error:  # a user's module may raise anything
+        cause = f" ({error})"
     if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ParameterError(parameter, class_path, f"must name a subclass of {kind.__qualname__}")
+        raise ParameterError(parameter, class_path, f"must name a subclass of {kind.__qualname__}{cause}")
     return found
 
 
@@ -94,16 +95,20 @@ def make_module(config: NetworkConfig, parameter: str, *sizes: Any) -> nn.Module
     Raises:
         ParameterError: if there is no such module, or it cannot be made.
     """
-    if isinstance(config, type):
-        return config(*sizes)
-    described: dict[str, Any] = {"class_path": config} if isinstance(config, str) else dict(config)
-    if not {"class_path"} <= described.keys() <= {"class_path", "init_args"}:
-        raise ParameterError(parameter, config, "must be a class path, or have class_path and init_args")
-    found = find_class(described["class_path"], nn.Module, parameter)
-    arguments = described.get("init_args") or {}
+    found: Any = config
+    arguments: Any = {}
+    if isinstance(config, dict) and {"class_path"} <= config.keys() <= {"class_path", "init_args"}:
+        found, arguments = config["class_path"], config.get("init_args") or {}
+    if isinstance(found, str):
+        found = find_class(found, nn.Module, parameter)
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and isinstance(arguments, dict)):
+        problem = "must be the class path of a torch.nn.Module, or have class_path and init_args"
+        raise ParameterError(parameter, config, problem)
     try:
         return found(*sizes, **arguments)
-    except TypeError as error:
+    except ParameterError:
+        raise
+    except Exception as error:  # a user's constructor may raise anything
         raise ParameterError(parameter, config, f"cannot be made: {error}") from error
 
 

@@ -54,6 +54,8 @@ class MLP(nn.Module):
         members: int | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(hidden_sizes, int):
+            raise ParameterError("hidden_sizes", hidden_sizes, "must be a list, such as [256, 256]")
         if min(hidden_sizes, default=1) < 1:
             raise ParameterError("hidden_sizes", list(hidden_sizes), "every layer must have at least one unit")
         if activation not in ACTIVATIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from lightning.pytorch import Callback
 
 from rrd_lightning import Environment, ParameterError
 from rrd_lightning.callbacks import Checkpoint, Collect, Evaluate
+from rrd_lightning.decomposition import RRD
 from tests.job import Job
 from tests.resuming import KilledError, SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
-from tests.runs import make_collect, make_data, make_module, make_trainer
+from tests.runs import SMALL, make_collect, make_data, make_module, make_trainer
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
@@ -333,3 +335,43 @@ def test_checkpoints_do_not_change_a_run() -> None:
     )
     trainer.fit(model, data)
     assert_same(with_checkpoints["weights"], model.state_dict())
+
+
+class SetRate(Callback):
+    """A schedule of a user's own: another learning rate from an update on."""
+
+    def __init__(self, update: int, rate: float) -> None:
+        self.update, self.rate = update, rate
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.update:
+            trainer.optimizers[0].param_groups[0]["lr"] = self.rate
+
+
+def test_a_learning_rate_that_a_callback_has_set_is_resumed_and_one_configured_anew_wins() -> None:
+    whole = fit("Follow-v0", "whole", stop_at=SetRate(5, 1e-2))
+
+    class Both(StopAt):
+        def on_train_batch_start(self, trainer: Any, *rest: Any) -> None:
+            SetRate(5, 1e-2).on_train_batch_start(trainer, *rest)
+            super().on_train_batch_start(trainer, *rest)
+
+    assert fit("Follow-v0", "first", stop_at=Both(17)) == {}
+    last = Path("first/version_0/checkpoints/last.ckpt")
+    assert_same(whole["weights"], fit("Follow-v0", "second", ckpt_path=last)["weights"])
+    decomposition = partial(RRD, **SMALL, learning_rate=0.0)
+    stopped = fit("Follow-v0", "third", ckpt_path=last, decomposition=decomposition)["weights"]
+    saved = torch.load(last, weights_only=True)["state_dict"]
+    name = "decomposition.model.network.layers.0.weight"
+    assert torch.equal(stopped[name], saved[name])
+    assert not torch.equal(whole["weights"][name], saved[name])
+
+
+@pytest.mark.parametrize(("first", "second"), [("eager", "cpp"), ("cpp", "eager")])
+def test_another_engine_goes_on_from_a_checkpoint(first: str, second: str) -> None:
+    whole = fit("Follow-v0", "whole", engine=first)
+    assert fit("Follow-v0", "first", stop_at=17, engine=first) == {}
+    last = Path("first/version_0/checkpoints/last.ckpt")
+    resumed = fit("Follow-v0", "second", ckpt_path=last, engine=second)
+    torch.testing.assert_close(whole["weights"], resumed["weights"], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(whole["optimizer"], resumed["optimizer"], rtol=1e-2, atol=1e-4)

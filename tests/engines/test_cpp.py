@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
-from rrd_lightning.engines import CppTwin, Eager, Run, choose_engine
+from rrd_lightning.engines import CppTwin, Eager, Setting, choose_engine
 from rrd_lightning.engines.cpp.adam import AdamTwin
 from rrd_lightning.engines.cpp.perceptron import Perceptron
 from rrd_lightning.kernels import compiled_library, library_here
@@ -173,7 +173,7 @@ def test_what_is_not_finite_stays_in_its_row() -> None:
     inputs[20, 1] = torch.inf
     outputs = torch.empty(50, 2)
     pointers = (c_void_p(each.data_ptr()) for each in (inputs, outputs))
-    compiled_library().perceptron_forward(byref(Perceptron(network).refresh()), 50, *pointers)
+    compiled_library().perceptron_forward(byref(Perceptron(network).locate()), 50, *pointers)
     finite = outputs.isfinite()
     assert not finite[20].any()
     assert finite.sum() == 2 * 49
@@ -322,7 +322,7 @@ def test_copies_of_a_module_in_training_have_their_own_parameters() -> None:
 def test_without_a_compiler(compiler: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked for is an error before anything begins; by default it is said, and torch does the work."""
     monkeypatch.setenv("CXX", compiler)
-    module, cpu = make_module(Environment("Follow-v0")), Run(torch.device("cpu"))
+    module, cpu = make_module(Environment("Follow-v0")), Setting(torch.device("cpu"))
     with pytest.raises(ParameterError, match=rf"^model.engine='cpp': cannot serve this run: .*{problem}"):
         choose_engine("cpp", module, cpu)
     engine, said = choose_engine("auto", module, cpu)

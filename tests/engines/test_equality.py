@@ -18,6 +18,7 @@ from rrd_lightning.agents import SAC
 from rrd_lightning.decomposition import EnvironmentReward, EpisodicReward
 from rrd_lightning.engines import ENGINES, CudaGraph, Eager
 from rrd_lightning.losses import Losses
+from tests.resuming import assert_same
 from tests.updates import gradients, make_engine, make_update
 
 UPDATES = 20
@@ -33,12 +34,17 @@ class Replayed(CudaGraph):
         state = copy.deepcopy((self.module.state_dict(), self.optimizer.state_dict()))
         with torch.random.fork_rng():
             result = work()
+        kept = [parameter.grad for parameter in self.module.parameters()]
         self.module.load_state_dict(state[0])
         self.optimizer.load_state_dict(state[1])
 
         def replay() -> None:
             for name, value in (work() or {}).items():
                 result[name].copy_(value)
+            # In the same memory as when it was recorded.
+            for parameter, gradient in zip(self.module.parameters(), kept, strict=True):
+                if gradient is not None and gradient is not parameter.grad:
+                    gradient.copy_(parameter.grad)
 
         return replay, result
 
@@ -114,11 +120,16 @@ def test_recordings_are_kept_for_each_phase_and_make_the_updates_of_the_eager_en
     for update in range(4 * phases):
         assert len(engine._recordings) == max(update - 3 * phases, 0)
         engine.update(batch, update)
-    # With another learning rate, and with another shape, it is recorded again.
-    engine.optimizer.param_groups[0]["lr"] *= 2
+    # Another learning rate is read; with another discount factor all is recorded again.
+    engine.optimizer.param_groups[0]["lr"] = 0.0
+    engine.module.agent.gamma = 0.5
+    engine.begin()
     for update in range(4 * phases, 8 * phases):
         engine.update(batch, update)
     assert len(engine._recordings) == 2 * phases
+    before = copy.deepcopy(engine.module.decomposition.state_dict())
+    engine.update(batch, 0)
+    assert_same(before, engine.module.decomposition.state_dict())
 
 
 @pytest.mark.gpu

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from rrd_lightning.private import has_optimizer_hooks
+
 
 class _Part(Structure):
     _fields_: ClassVar[Any] = [
@@ -35,6 +37,8 @@ class AdamTwin:
         """Return why the functions cannot stand in for an optimizer, or None if they can."""
         if type(optimizer) is not Adam:
             return f"the optimizer is {type(optimizer).__name__}, not Adam"
+        if has_optimizer_hooks(optimizer):
+            return "something listens to the optimizer"
         for group in optimizer.param_groups:
             for option in ("amsgrad", "maximize", "decoupled_weight_decay", "differentiable"):
                 if group.get(option):

@@ -38,8 +38,9 @@ class Perceptron:
         learns: whether its gradient is worked out.
 
     Attributes:
-        network: for the functions; up to date after `refresh`.
+        network: for the functions; `locate` brings it up to date.
         gradient: for the functions.
+        inputs: width of the input.
     """
 
     def __init__(self, network: MLP, *, learns: bool = True) -> None:
@@ -50,7 +51,7 @@ class Perceptron:
         self._sizes = (c_int * len(widths))(*widths)
         self._pointers = [(c_void_p * count)() for _ in self._parameters]
         self.network = Network(network.members or 1, count, self._sizes, *self._pointers)
-        self.inputs, self.outputs = widths[0], widths[-1]
+        self.inputs = widths[0]
         self.gradient = Gradient()
         self._gradients: list[list[Tensor]] = []
         if learns:
@@ -60,14 +61,17 @@ class Perceptron:
             ]
             self.gradient = Gradient(*self._gradient_pointers)
 
-    def refresh(self) -> Network:
-        """Look where the parameters are by now, and let them have the gradients that are worked out."""
+    def locate(self) -> Network:
+        """Look where the parameters are by now."""
         for pointers, part in zip(self._pointers, self._parameters, strict=True):
             for layer, parameter in enumerate(part):
                 pointers[layer] = parameter.data_ptr()
-        for parameter, gradient in zip(chain(*self._parameters), chain(*self._gradients), strict=False):
-            parameter.grad = gradient
         return self.network
+
+    def give_gradients(self) -> None:
+        """Let the parameters have the gradients that the functions write."""
+        for parameter, gradient in zip(chain(*self._parameters), chain(*self._gradients), strict=True):
+            parameter.grad = gradient
 
 
 def unsupported(network: nn.Module, name: str) -> str | None:
@@ -80,9 +84,17 @@ def unsupported(network: nn.Module, name: str) -> str | None:
         return f"{name} has {' and '.join(sorted(others))}"
     if kinds != [kind for _ in kinds[1::2] for kind in (Linear, nn.ReLU)] + [Linear]:
         return f"{name} has layers in another order"
-    if any(parameter.dtype != torch.float32 for parameter in network.parameters()):
-        return f"{name} is not of float32"
+    for parameter in network.parameters():
+        if parameter.dtype != torch.float32 or not parameter.is_contiguous():
+            return f"{name} is not of float32 without gaps in memory"
     return None
+
+
+def widths(network: nn.Module) -> tuple[int, int, int | None]:
+    """Return the width of a perceptron's input and output, and its number of members."""
+    linear = [layer for layer in network.modules() if isinstance(layer, Linear)]
+    members = None if linear[0].weight.dim() == 2 else len(linear[0].weight)
+    return linear[0].weight.shape[-2], linear[-1].weight.shape[-1], members
 
 
 def pointer(tensor: Tensor | None) -> int | None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.decomposition import RRD, RewardModel
-from rrd_lightning.engines.cpp.perceptron import Perceptron, is_float, unsupported
-from rrd_lightning.engines.exact import altered
+from rrd_lightning.engines.cpp.perceptron import Perceptron, is_float, unsupported, widths
+from rrd_lightning.engines.exact import altered, learns
 from rrd_lightning.networks import MLP
 
 METRICS = ("loss/reward", "reward/predicted_mean", "reward/predicted_std")
@@ -84,7 +84,12 @@ class RRDTwin:
             return reason
         if [name for name, _ in decomposition.model.named_children()] != ["network"]:
             return "it serves vectors, and the reward model has an encoder or convolutions"
-        return unsupported(decomposition.model.network, "the reward model")
+        network = decomposition.model.network
+        if reason := unsupported(network, "the reward model"):
+            return reason
+        if widths(network)[1:] != (1, None):
+            return "the reward model does not give one number"
+        return None if learns(network) else "part of the reward model is not trained"
 
     def read(self, steps: TensorDictBase) -> Steps | None:
         """Return what the functions see of steps of any batch shape, or None if they cannot read it."""
@@ -112,8 +117,9 @@ class RRDTwin:
         self._decomposition.check(size)
         options = self._decomposition.bias_correction, self._decomposition.scale == "episode"
         loss = _Loss(count, size, *options, *map(Tensor.data_ptr, subsequences[1:]))
+        self._perceptron.give_gradients()
         self._library.rrd_gradient(
-            byref(self._perceptron.refresh()),
+            byref(self._perceptron.locate()),
             byref(subsequences.steps.structure()),
             byref(loss),
             byref(self._perceptron.gradient),
@@ -124,6 +130,6 @@ class RRDTwin:
     def reward(self, steps: Steps) -> Tensor:
         """Predict the reward of each step, ``[batch]``."""
         reward = torch.empty(steps.action.shape[:-1])
-        network = self._perceptron.refresh()
+        network = self._perceptron.locate()
         self._library.rrd_reward(byref(network), byref(steps.structure()), c_void_p(reward.data_ptr()))
         return reward

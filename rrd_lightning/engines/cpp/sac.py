@@ -12,8 +12,16 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.agents import SAC
 from rrd_lightning.agents.squashed_gaussian import LOG_STD_RANGE
-from rrd_lightning.engines.cpp.perceptron import Gradient, Network, Perceptron, is_float, pointer, unsupported
-from rrd_lightning.engines.exact import altered
+from rrd_lightning.engines.cpp.perceptron import (
+    Gradient,
+    Network,
+    Perceptron,
+    is_float,
+    pointer,
+    unsupported,
+    widths,
+)
+from rrd_lightning.engines.exact import altered, learns
 from rrd_lightning.networks import MLP, Encoder
 
 METRICS = (
@@ -85,7 +93,21 @@ class SACTwin:
             return f"it serves actor_value min, not {agent.actor_value}"
         if agent.log_temperature.dtype != torch.float32:
             return "the temperature is not of float32"
-        return unsupported(agent.actor, "the actor") or unsupported(agent.critic, "a critic")
+        networks = {"the actor": agent.actor, "a critic": agent.critic, "a target critic": agent.target_critic}
+        for name, network in networks.items():
+            if reason := unsupported(network, name):
+                return reason
+        actor, critic, target = map(widths, networks.values())
+        shapes = [
+            [each.shape for each in network.parameters()] for network in (agent.critic, agent.target_critic)
+        ]
+        inputs = agent.encoder.features
+        if actor != (inputs, 2 * agent.actions, None) or critic != (inputs + agent.actions, 1, 2):
+            return f"it serves two critics and an actor of the usual widths, not {critic} and {actor}"
+        if critic != target or shapes[0] != shapes[1]:
+            return "the target critics have another shape than the critics"
+        trained = learns(agent.actor) and learns(agent.critic) and learns(agent.log_temperature)
+        return None if trained else "part of the agent is not trained"
 
     def read(self, transitions: TensorDictBase) -> Transitions | None:
         """Return what the functions see of transitions, or None if they cannot read it."""
@@ -113,8 +135,10 @@ class SACTwin:
         next_noise, noise = torch.randn_like(action), torch.randn_like(action)
         given = features, following, action, reward.float().contiguous(), terminated, noise, next_noise
         agent.log_temperature.grad = self._of_temperature
+        self._actor.give_gradients()
+        self._critic.give_gradients()
         update = _SoftActorCritic(
-            *(each.refresh() for each in (self._actor, self._critic, self._target)),
+            *(each.locate() for each in (self._actor, self._critic, self._target)),
             _Bounds(*LOG_STD_RANGE),
             agent.gamma,
             agent.target_entropy,
@@ -138,6 +162,6 @@ class SACTwin:
         noise = torch.randn(len(rows), self._agent.actions) if explore else None
         action = torch.empty(len(rows), self._agent.actions)
         pointers = (c_void_p(pointer(each)) for each in (rows, noise, action))
-        network = self._actor.refresh()
+        network = self._actor.locate()
         self._library.policy_act(byref(network), _Bounds(*LOG_STD_RANGE), len(rows), *pointers)
         return action.view(*features.shape[:-1], -1)

@@ -3,6 +3,15 @@
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.decomposition.reward_model import RewardModel
 from rrd_lightning.decomposition.rrd import RRD, rrd_loss
+from rrd_lightning.decomposition.uniform import UniformRedistribution
 from rrd_lightning.decomposition.yardsticks import EnvironmentReward, EpisodicReward
 
-__all__ = ["RRD", "Decomposition", "EnvironmentReward", "EpisodicReward", "RewardModel", "rrd_loss"]
+__all__ = [
+    "RRD",
+    "Decomposition",
+    "EnvironmentReward",
+    "EpisodicReward",
+    "RewardModel",
+    "UniformRedistribution",
+    "rrd_loss",
+]

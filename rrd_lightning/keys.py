@@ -23,6 +23,8 @@ EPISODE            [], one per row              int64     whole episodes: which 
                                                           of, from 0; its rows follow one another
 RETURN_MIN         []                           float32   smallest R of the stored episodes
 RETURN_MAX         []                           float32   largest R of the stored episodes
+MEAN_REWARD_MIN    []                           float32   smallest R / T of the stored episodes
+MEAN_REWARD_MAX    []                           float32   largest R / T of the stored episodes
 NUM_EPISODES       []                           int64     how many episodes are stored
 ================== ============================ ========= =========================================
 """
@@ -41,6 +43,8 @@ MASK = "mask"
 EPISODE = "episode"
 RETURN_MIN = "return_min"
 RETURN_MAX = "return_max"
+MEAN_REWARD_MIN = "mean_reward_min"
+MEAN_REWARD_MAX = "mean_reward_max"
 NUM_EPISODES = "num_episodes"
 
 TRANSITIONS = "transitions"

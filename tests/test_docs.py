@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from rrd_lightning import decomposition
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
 from rrd_lightning.judging import summarize
@@ -44,7 +45,19 @@ def test_every_metric_is_documented_and_every_documented_metric_logged() -> None
     # Some figures take a success and a failure.
     ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]
     logged |= {f"evaluate/{name}" for name in summarize(ends)}
+    for name in decomposition.__all__:
+        logged |= getattr(getattr(decomposition, name), "metrics", {}).keys()
     assert logged == documented_metrics()
+
+
+def test_the_metrics_of_decompositions_are_documented_in_their_own_words() -> None:
+    _, *sections = (ROOT / "docs/metrics.md").read_text().split("\n### ")
+    for section in sections:
+        name, _, table = section.partition("\n")
+        documented = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", table.split("\n## ")[0], flags=re.MULTILINE))
+        assert documented == getattr(decomposition, name).metrics
+    learning = {each for each in decomposition.__all__ if getattr(getattr(decomposition, each), "metrics", {})}
+    assert learning == {"RRD", *(section.partition("\n")[0] for section in sections)}
 
 
 def test_readme_python_runs() -> None:

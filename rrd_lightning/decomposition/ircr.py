@@ -14,8 +14,7 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.decomposition.base import Decomposition
-from rrd_lightning.decomposition.rrd import Scale
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.decomposition.rrd import Scale, require_scale
 from rrd_lightning.losses import Losses
 
 # The statistics of the replay that give the bounds on each scale.
@@ -67,8 +66,7 @@ class IRCR(Decomposition):
         self, observation_space: Space[Any], action_space: Space[Any], *, scale: Scale = "per_step"
     ) -> None:
         super().__init__(observation_space, action_space)
-        if scale not in BOUNDS:
-            raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
+        require_scale(scale)
         self.scale: Scale = scale
         # Buffers, so that evaluations and resumed runs know them.
         self.register_buffer("smallest", torch.tensor(0.0))

@@ -1,7 +1,9 @@
 """From the return of an episode to a reward for each of its steps."""
 
 from rrd_lightning.decomposition.base import Decomposition
+from rrd_lightning.decomposition.full_return import FullReturnDecomposition, full_return_loss
 from rrd_lightning.decomposition.ircr import IRCR
+from rrd_lightning.decomposition.learned import LearnedReward
 from rrd_lightning.decomposition.reward_model import RewardModel
 from rrd_lightning.decomposition.rrd import RRD, rrd_loss
 from rrd_lightning.decomposition.uniform import UniformRedistribution
@@ -13,7 +15,10 @@ __all__ = [
     "Decomposition",
     "EnvironmentReward",
     "EpisodicReward",
+    "FullReturnDecomposition",
+    "LearnedReward",
     "RewardModel",
     "UniformRedistribution",
+    "full_return_loss",
     "rrd_loss",
 ]

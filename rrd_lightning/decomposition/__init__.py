@@ -1,6 +1,7 @@
 """From the return of an episode to a reward for each of its steps."""
 
 from rrd_lightning.decomposition.base import Decomposition
+from rrd_lightning.decomposition.discriminator import SuccessDiscriminator, discriminator_loss
 from rrd_lightning.decomposition.full_return import FullReturnDecomposition, full_return_loss
 from rrd_lightning.decomposition.ircr import IRCR
 from rrd_lightning.decomposition.learned import LearnedReward
@@ -18,7 +19,9 @@ __all__ = [
     "FullReturnDecomposition",
     "LearnedReward",
     "RewardModel",
+    "SuccessDiscriminator",
     "UniformRedistribution",
+    "discriminator_loss",
     "full_return_loss",
     "rrd_loss",
 ]

@@ -18,13 +18,13 @@ from tests.runs import run
 FAST = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "temperature_learning_rate": 3e-3}
 
 
-def follow(decomposition: Any, seed: int = 0, **data: Any) -> float:
+def follow(decomposition: Any, seed: int = 0, env_id: str = "Follow-v0", **data: Any) -> float:
     """The mean return of the policy that SAC learns on Follow-v0, on the budget of tests/test_learning.py.
 
     Uniform actions get -6.7, zero actions -5, the best policy 0.
     """
     trainer, _, _ = run(
-        "Follow-v0",
+        env_id,
         seed=seed,
         module={
             "agent": partial(SAC, hidden_sizes=(32, 32), gamma=0.5, **FAST),

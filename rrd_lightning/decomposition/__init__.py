@@ -7,6 +7,7 @@ from rrd_lightning.decomposition.ircr import IRCR
 from rrd_lightning.decomposition.learned import LearnedReward
 from rrd_lightning.decomposition.reward_model import RewardModel
 from rrd_lightning.decomposition.rrd import RRD, rrd_loss
+from rrd_lightning.decomposition.rrd_ensemble import RRDEnsemble
 from rrd_lightning.decomposition.uniform import UniformRedistribution
 from rrd_lightning.decomposition.yardsticks import EnvironmentReward, EpisodicReward
 
@@ -18,6 +19,7 @@ __all__ = [
     "EpisodicReward",
     "FullReturnDecomposition",
     "LearnedReward",
+    "RRDEnsemble",
     "RewardModel",
     "SuccessDiscriminator",
     "UniformRedistribution",

@@ -156,14 +156,17 @@ class RRD(LearnedReward):
         """`rrd_loss` of the batch's subsequences."""
         subsequences = batch[keys.SUBSEQUENCES]
         predicted = self.reward(subsequences)
-        loss = rrd_loss(
-            predicted,
+        seen = predicted.detach()
+        metrics = {"reward/predicted_mean": seen.mean(), "reward/predicted_std": seen.std()}
+        return Losses({"reward": self.loss(predicted, subsequences)}, metrics)
+
+    def loss(self, predicted_reward: Tensor, subsequences: TensorDictBase) -> Tensor:
+        """`rrd_loss` of predictions ``[N, K]`` for subsequences, as configured."""
+        return rrd_loss(
+            predicted_reward,
             subsequences[keys.EPISODE_RETURN],
             subsequences[keys.EPISODE_LENGTH],
             bias_correction=self.bias_correction,
             with_replacement=subsequences[keys.WITH_REPLACEMENT],
             scale=self.scale,
         )
-        seen = predicted.detach()
-        metrics = {"reward/predicted_mean": seen.mean(), "reward/predicted_std": seen.std()}
-        return Losses({"reward": loss}, metrics)

@@ -16,14 +16,19 @@ DONE               []                           bool      last stored step (term
 EPISODE_RETURN     [], one per episode          float32   R, the number that the episode was given
 EPISODE_LENGTH     [], one per episode          int64     T, in environment steps
 SUCCESS            [], one per episode          bool      the task succeeded, where the environment
-                                                          reports it; with the episode, not the batch
+                                                          reports it; int8 in subsequences: 1 if it
+                                                          did, 0 if not, -1 where that is not known
 WITH_REPLACEMENT   [], one per subsequence      bool      how the steps of the subsequence were drawn
 MASK               []                           bool      whole episodes: False on a row's padding
 EPISODE            [], one per row              int64     whole episodes: which drawn episode the row is
                                                           of, from 0; its rows follow one another
 RETURN_MIN         []                           float32   smallest R of the stored episodes
 RETURN_MAX         []                           float32   largest R of the stored episodes
+MEAN_REWARD_MIN    []                           float32   smallest R / T of the stored episodes
+MEAN_REWARD_MAX    []                           float32   largest R / T of the stored episodes
 NUM_EPISODES       []                           int64     how many episodes are stored
+NUM_SUCCESSES      []                           int64     how many of them are known to have succeeded
+NUM_FAILURES       []                           int64     how many of them are known to have failed
 ================== ============================ ========= =========================================
 """
 
@@ -41,7 +46,11 @@ MASK = "mask"
 EPISODE = "episode"
 RETURN_MIN = "return_min"
 RETURN_MAX = "return_max"
+MEAN_REWARD_MIN = "mean_reward_min"
+MEAN_REWARD_MAX = "mean_reward_max"
 NUM_EPISODES = "num_episodes"
+NUM_SUCCESSES = "num_successes"
+NUM_FAILURES = "num_failures"
 
 TRANSITIONS = "transitions"
 SUBSEQUENCES = "subsequences"

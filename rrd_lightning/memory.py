@@ -19,10 +19,10 @@ from rrd_lightning.replay.sampler import Draws
 
 # Bytes of a transition beside its step: true reward, done, terminated, episode return, episode length.
 TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
-# Of a subsequence: episode return, episode length, with replacement.
-SUBSEQUENCE_FACTS = 4 + 8 + 1
-# Of a row of a whole episode: episode return, episode length, episode; and of each of its steps: mask.
-ROW_FACTS = 4 + 8 + 8
+# Of a subsequence: episode return, episode length, success, with replacement.
+SUBSEQUENCE_FACTS = 4 + 8 + 1 + 1
+# Of a row of a whole episode: episode return, episode length, success, episode; and of each step: mask.
+ROW_FACTS = 4 + 8 + 1 + 8
 MASK = 1
 # Whole episodes are as long as the environment lets them be, which the plan does not know.
 ASSUMED_LENGTH = 1000

@@ -86,7 +86,7 @@ def test_the_seeds_example() -> None:
     assert frames / 1e6 == pytest.approx(6.3, abs=0.01)  # the seed's ~6 MB
     # The seed counts observations once; a batch holds the next observations as well.
     assert plan.transitions == 2 * frames + 32 * (7 * 4 + 18)
-    assert plan.subsequences == 2 * frames + 32 * 7 * 4 + 13
+    assert plan.subsequences == 2 * frames + 32 * 7 * 4 + 14
     assert 64 * (plan.transitions + plan.subsequences) / 2e6 == pytest.approx(805, abs=1)
     assert "Observations alone, each counted once: 12.6 MB a batch, 805 MB an iteration" in str(plan)
     assert plan.replay == 10_500 * (256 * 256 * 3 + 7 * 4 + 4)
@@ -115,7 +115,7 @@ def test_plan_of_whole_episodes_is_what_a_batch_takes() -> None:
     plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="episodes")
     assert plan.rows == len(part) == 4 * 125
     assert sum(leaf.nbytes for leaf in part.values()) == plan.subsequences
-    assert "\n  4 whole episodes in rows of 8 steps: 94 kB, assuming 1,000 steps per episode\n" in str(plan)
+    assert "\n  4 whole episodes in rows of 8 steps: 94.5 kB, assuming 1,000 steps per episode\n" in str(plan)
     assert "updates from 64 transitions and 8 whole episodes" in str(plan)
 
 
@@ -166,7 +166,7 @@ def test_plan_is_printed_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run(collect={"total_env_steps": 120})
     assert "Paired batch: 1.4 kB" in caplog.text
-    assert "Iteration of 4 batches: 5.58 kB" in caplog.text
+    assert "Iteration of 4 batches: 5.6 kB" in caplog.text
     assert "Full replay of 2,000 transitions: 25.2 kB" in caplog.text
 
 

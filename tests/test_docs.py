@@ -65,6 +65,16 @@ def test_every_metric_is_documented_and_every_documented_metric_logged() -> None
     assert logged == documented_metrics().keys()
 
 
+def test_the_metrics_of_decompositions_are_documented_in_their_own_words() -> None:
+    _, *sections = (ROOT / "docs/metrics.md").read_text().split("\n### ")
+    for section in sections:
+        name, _, table = section.partition("\n")
+        documented = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", table.split("\n## ")[0], flags=re.MULTILINE))
+        assert documented == getattr(decomposition, name).metrics
+    learning = {each for each in decomposition.__all__ if getattr(getattr(decomposition, each), "metrics", {})}
+    assert learning == {"RRD", *(section.partition("\n")[0] for section in sections)}
+
+
 def test_readme_python_runs() -> None:
     fit, play = code_blocks("README.md")
     # The same ten lines, on a budget.

@@ -7,7 +7,7 @@ ICLR 2022, arXiv 2111.13485.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from gymnasium import Space
@@ -15,9 +15,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from rrd_lightning import keys
-from rrd_lightning.decomposition.base import Decomposition
-from rrd_lightning.decomposition.reward_model import RewardModel
-from rrd_lightning.errors import ParameterError, require_not_negative
+from rrd_lightning.decomposition.learned import LearnedReward
+from rrd_lightning.errors import ParameterError
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import NetworkConfig
 
@@ -74,6 +73,12 @@ def rrd_loss(
     return loss.mean()
 
 
+def require_scale(scale: str) -> None:
+    """Raise a `ParameterError` if there is no such scale."""
+    if scale not in get_args(Scale):
+        raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
+
+
 def _check_variance(sample_size: int) -> None:
     if sample_size < 2:
         raise ParameterError("rrd_sample_size", sample_size, "must be at least 2 for the bias correction")
@@ -85,7 +90,7 @@ def _draw_coefficient(length: Tensor, sample_size: int, with_replacement: bool |
     return torch.where(independent, 1.0, 1.0 - sample_size / length) * (length > 1)
 
 
-class RRD(Decomposition):
+class RRD(LearnedReward):
     """A reward model r̂(s, a, s') trained by `rrd_loss`.
 
     Args:
@@ -128,13 +133,17 @@ class RRD(Decomposition):
         encoder: NetworkConfig | None = None,
         network: NetworkConfig | None = None,
     ) -> None:
-        super().__init__(observation_space, action_space)
-        if scale not in {"per_step", "episode"}:
-            raise ParameterError("scale", scale, "must be 'per_step' or 'episode'")
-        require_not_negative(learning_rate=learning_rate)
-        options = {"hidden_sizes": hidden_sizes, "activation": activation, "layer_norm": layer_norm}
-        self.model = RewardModel(observation_space, action_space, self, encoder, network, **options)
-        self.learning_rate = learning_rate
+        super().__init__(
+            observation_space,
+            action_space,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            layer_norm=layer_norm,
+            learning_rate=learning_rate,
+            encoder=encoder,
+            network=network,
+        )
+        require_scale(scale)
         self.bias_correction = bias_correction
         self.scale: Scale = scale
 
@@ -143,27 +152,21 @@ class RRD(Decomposition):
         if self.bias_correction:
             _check_variance(rrd_sample_size)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group, ``reward``."""
-        return [{"name": "reward", "params": list(self.parameters()), "lr": self.learning_rate}]
-
-    def reward(self, transitions: TensorDictBase) -> Tensor:
-        """Predict the reward of each step, for any batch shape."""
-        reward: Tensor = self.model(transitions)
-        return reward
-
     def losses(self, batch: TensorDictBase) -> Losses:
         """`rrd_loss` of the batch's subsequences."""
         subsequences = batch[keys.SUBSEQUENCES]
         predicted = self.reward(subsequences)
-        loss = rrd_loss(
-            predicted,
+        seen = predicted.detach()
+        metrics = {"reward/predicted_mean": seen.mean(), "reward/predicted_std": seen.std()}
+        return Losses({"reward": self.loss(predicted, subsequences)}, metrics)
+
+    def loss(self, predicted_reward: Tensor, subsequences: TensorDictBase) -> Tensor:
+        """`rrd_loss` of predictions ``[N, K]`` for subsequences, as configured."""
+        return rrd_loss(
+            predicted_reward,
             subsequences[keys.EPISODE_RETURN],
             subsequences[keys.EPISODE_LENGTH],
             bias_correction=self.bias_correction,
             with_replacement=subsequences[keys.WITH_REPLACEMENT],
             scale=self.scale,
         )
-        seen = predicted.detach()
-        metrics = {"reward/predicted_mean": seen.mean(), "reward/predicted_std": seen.std()}
-        return Losses({"reward": loss}, metrics)

@@ -1,8 +1,17 @@
 """The episode replay: finished episodes in, paired batches out."""
 
 from rrd_lightning.replay.batches import LazyBatches
+from rrd_lightning.replay.best_episodes import BestEpisodesSampler
 from rrd_lightning.replay.buffer import EpisodeReplay
 from rrd_lightning.replay.sampler import Draws, PairedSampler, StepDraw
 from rrd_lightning.replay.table import EpisodeTable
 
-__all__ = ["Draws", "EpisodeReplay", "EpisodeTable", "LazyBatches", "PairedSampler", "StepDraw"]
+__all__ = [
+    "BestEpisodesSampler",
+    "Draws",
+    "EpisodeReplay",
+    "EpisodeTable",
+    "LazyBatches",
+    "PairedSampler",
+    "StepDraw",
+]

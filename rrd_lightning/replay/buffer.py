@@ -247,6 +247,9 @@ class EpisodeReplay:
         others = {name: each for name, each in draws.items() if name not in steps}
         parts = {name: self._facts(draw) for name, draw in steps.items()}
         parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
+        if keys.SUBSEQUENCES in steps:
+            success = self.episodes.live["success"].take(steps[keys.SUBSEQUENCES].episode)
+            parts[keys.SUBSEQUENCES][keys.SUCCESS] = torch.from_numpy(success)
         sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
         return BatchIndices(positions, sizes, parts, others, self.episodes.statistics())
 

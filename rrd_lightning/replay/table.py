@@ -64,15 +64,22 @@ class EpisodeTable:
         """Summarise the live episodes, of which there must be at least one.
 
         Returns:
-            ``return_min`` and ``return_max``, float32, and ``num_episodes``, int64, all ``[]``. They are
-            computed once per change of the table and shared by all callers: do not write into them.
+            ``return_min``, ``return_max``, ``mean_reward_min`` and ``mean_reward_max`` (of R / T), float32,
+            and ``num_episodes``, ``num_successes`` and ``num_failures``, int64, all ``[]``. They are computed
+            once per change of the table and shared by all callers: do not write into them.
         """
         if self._statistics is None:
             returns = self.live["episode_return"]
+            # In single precision, as a batch's R / T is.
+            mean_rewards = returns / self.live["length"].astype(np.float32)
             self._statistics = {
                 keys.RETURN_MIN: torch.tensor(returns.min()),
                 keys.RETURN_MAX: torch.tensor(returns.max()),
+                keys.MEAN_REWARD_MIN: torch.tensor(mean_rewards.min()),
+                keys.MEAN_REWARD_MAX: torch.tensor(mean_rewards.max()),
                 keys.NUM_EPISODES: torch.tensor(len(self)),
+                keys.NUM_SUCCESSES: torch.tensor(np.count_nonzero(self.live["success"] == 1)),
+                keys.NUM_FAILURES: torch.tensor(np.count_nonzero(self.live["success"] == 0)),
             }
         return self._statistics
 

@@ -111,6 +111,24 @@ def test_a_sampler_may_choose_the_episodes() -> None:
         assert check_whole_episodes(batch[keys.SUBSEQUENCES], {0: 10}, 4) == [0]
 
 
+@pytest.mark.parametrize("draws", ["steps", "episodes"])
+def test_subsequences_tell_the_success_of_their_episode(draws: str) -> None:
+    """By turns it is not known, a failure, a success."""
+    replay = make_replay()
+    replay.sampler.draws = draws
+    for identity in range(9):
+        episode = make_episode(identity, 5)
+        if identity % 3:
+            episode[keys.SUCCESS] = torch.tensor(identity % 3 == 2)
+        replay.add_episode(episode)
+    for batch in [replay.sample(), *replay.sample_several(2)]:
+        part, statistics = batch[keys.SUBSEQUENCES], batch[keys.STATISTICS]
+        assert part[keys.SUCCESS].dtype == torch.int8
+        assert torch.equal(part[keys.SUCCESS], part[keys.OBSERVATION][:, 0, 0].to(torch.int8) % 3 - 1)
+        assert keys.SUCCESS not in batch[keys.TRANSITIONS]
+        assert statistics[keys.NUM_SUCCESSES] == statistics[keys.NUM_FAILURES] == 3
+
+
 @pytest.mark.parametrize("draws", ["nothing", "episodes"])
 def test_the_transitions_do_not_depend_on_what_else_is_drawn(draws: str) -> None:
     other, steps = make_replay(), make_replay()

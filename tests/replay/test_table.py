@@ -32,7 +32,12 @@ def test_statistics_after_any_appends_and_removals(changes: list[float | None]) 
             assert found == {
                 keys.RETURN_MIN: min(returns),
                 keys.RETURN_MAX: max(returns),
+                # All have one step.
+                keys.MEAN_REWARD_MIN: min(returns),
+                keys.MEAN_REWARD_MAX: max(returns),
                 keys.NUM_EPISODES: len(returns),
+                keys.NUM_SUCCESSES: 0,
+                keys.NUM_FAILURES: 0,
             }
 
 
@@ -71,5 +76,7 @@ def test_batches_carry_the_statistics_of_the_moment_they_are_drawn(draws: str) -
             assert statistics.batch_size == ()
             assert statistics[keys.RETURN_MIN] == 10 * oldest + 30
             assert statistics[keys.RETURN_MAX] == 10 * identity + 30
+            assert statistics[keys.MEAN_REWARD_MIN] == torch.tensor(10 * oldest + 30) / 30
+            assert statistics[keys.MEAN_REWARD_MAX] == torch.tensor(10 * identity + 30) / 30
             assert statistics[keys.NUM_EPISODES] == identity - oldest + 1
-            assert [each.dtype for each in statistics.values()] == [torch.float32, torch.float32, torch.int64]
+            assert [each.dtype for each in statistics.values()] == [*4 * [torch.float32], *3 * [torch.int64]]

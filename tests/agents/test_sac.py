@@ -269,7 +269,7 @@ def test_numbers_out_of_range() -> None:
     for options, message in (
         ({"num_critics": 0}, "num_critics=0: must be greater than zero"),
         ({"critics_in_target": 3}, "critics_in_target=3: must be from 1 to num_critics=2"),
-        ({"actor_value": "max"}, "actor_value='max': must be 'min' or 'mean'"),
+        ({"actor_value": "max"}, "actor_value='max': must be 'min', 'mean' or 'first'"),
         ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and less than 1"),
         ({"activation": "swish"}, "activation='swish': must be one of relu"),
     ):

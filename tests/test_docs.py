@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from rrd_lightning import agents
 from rrd_lightning.callbacks import Plots
 from rrd_lightning.cli import main
 from rrd_lightning.judging import summarize
@@ -25,13 +26,17 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 ]
 
 
+METRICS = (ROOT / "docs/metrics.md").read_text()
+AGENTS = [each for each in vars(agents).values() if isinstance(each, type) and each.__dict__.get("metrics")]
+
+
 def code_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
 def documented_metrics() -> set[str]:
     names = set()
-    for line in (ROOT / "docs/metrics.md").read_text().splitlines():
+    for line in METRICS.splitlines():
         if line.startswith("| `"):
             first, *others = re.findall(r"`([^`]+)`", line.split("|")[1])
             names |= {first, *(first.rpartition("_")[0] + other for other in others)}
@@ -44,7 +49,14 @@ def test_every_metric_is_documented_and_every_documented_metric_logged() -> None
     # Some figures take a success and a failure.
     ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]
     logged |= {f"evaluate/{name}" for name in summarize(ends)}
-    assert logged == documented_metrics()
+    assert logged | set().union(*(agent.metrics.keys() for agent in AGENTS)) == documented_metrics()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_each_agent_has_a_table_of_what_it_logs(agent: type[agents.Agent]) -> None:
+    _, _, following = METRICS.partition(f"Of `{agent.__name__}`:\n\n| name | meaning |\n|---|---|\n")
+    table, _, _ = following.partition("\n\n")
+    assert table.splitlines() == [f"| `{name}` | {meaning} |" for name, meaning in agent.metrics.items()]
 
 
 def test_readme_python_runs() -> None:

@@ -24,10 +24,10 @@ def test_a_small_task_is_learned_from_its_return(name: str) -> None:
         small.env_id,
         module={
             "agent": small.agent,
-            "decomposition": partial(RRD, hidden_sizes=(32, 32), learning_rate=3e-3),
+            "decomposition": partial(RRD, hidden_sizes=(32, 32), learning_rate=small.reward_learning_rate),
         },
         data={"train_batches": 20, "batch_size": 64, "rrd_batch_size": 128, "rrd_sample_size": 4},
-        collect={"warmup_steps": 500, "total_env_steps": 2000},
+        collect={"warmup_steps": 500, "total_env_steps": small.total_env_steps},
         evaluate={"episodes": 10, "every_n_env_steps": 10_000},
     )
     assert trainer.callback_metrics["evaluate/return_mean"] > small.learned

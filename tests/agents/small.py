@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from rrd_lightning.agents import DDPG, TD3
+from rrd_lightning.agents import DDPG, DQN, TD3
 
 SMALL = {"hidden_sizes": (32, 32)}
 FAST = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3}
@@ -21,7 +21,13 @@ class Small(NamedTuple):
 
 
 NOISY = {**SMALL, **FAST, "gamma": 0.5, "exploration_noise": 0.5}
+GREEDY = {"gamma": 0.5, "exploration_steps": 1000, "target_update": 5, "learning_rate": 1e-3}
 AGENTS = {
     "DDPG": Small("Follow-v0", partial(DDPG, **NOISY, polyak=0.99), -1.5),
     "TD3": Small("Follow-v0", partial(TD3, **NOISY), -1.5),
+    "DQN": Small("Choose-v0", partial(DQN, **SMALL, **GREEDY), 8.0, 1500),
+    "double dueling DQN": Small(
+        "Choose-v0", partial(DQN, **SMALL, **GREEDY, double=True, dueling=True), 8.0, 1500
+    ),
+    "DQN of images": Small("ChooseByImage-v0", partial(DQN, **GREEDY), 8.0, 1000, 1e-3),
 }

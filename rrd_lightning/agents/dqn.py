@@ -103,7 +103,7 @@ class DQN(Agent):
         gamma: discount factor.
         target_update: updates from one copy of the network to the next.
         exploration_steps: environment steps over which ε falls.
-        evaluation_epsilon: ε where not exploring.
+        evaluation_epsilon: ε where not exploring, in evaluation and of exported policies.
         learning_rate: Adam's, whose ε is 1.5e-4.
         random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
 

@@ -157,6 +157,21 @@ def test_the_loss_reaches_the_network_and_nothing_else() -> None:
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["eps"]) == (6.25e-5, 1.5e-4)
 
 
+class Wide(nn.Linear):
+    """A user's, with an argument of its own."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+
+
+def test_a_user_s_network_has_the_values_of_all_actions() -> None:
+    given = {"class_path": f"{__name__}.Wide", "init_args": {"bias": False}}
+    agent = DQN(OBSERVATION, CHOICES, network=given, dueling=True)
+    assert [tuple(each.shape) for each in agent.network.parameters()] == [(4, 5), (1, 5)]
+    with pytest.raises(ParameterError, match=r"network='torch.nn.Identity': must map .* to .*, and maps it to"):
+        DQN(OBSERVATION, CHOICES, network="torch.nn.Identity")
+
+
 def test_numbers_and_spaces_that_cannot_be() -> None:
     with pytest.raises(ParameterError, match=r"action_space=Box.*: DQN serves Discrete; SAC, TD3 and DDPG"):
         DQN(OBSERVATION, ACTION)

@@ -49,6 +49,16 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(name: str) -> None:
     assert_same(dict(loaded.state_dict()), whole["weights"])
 
 
+@pytest.mark.filterwarnings("ignore:.*bfloat16.*:UserWarning")
+@pytest.mark.parametrize("name", AGENTS)
+def test_bfloat16_by_autocast(name: str) -> None:
+    env_id, agent = AGENTS[name][:2]
+    options = {"collect": {"total_env_steps": 140}, "module": {"agent": agent}}
+    trainer, module, _ = run(env_id, precision="bf16-mixed", **options)
+    assert trainer.global_step == 8
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in module.parameters())
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_actions_are_the_environment_s_and_policies_are_exported(name: str) -> None:
     env_id, agent = AGENTS[name][:2]

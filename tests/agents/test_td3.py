@@ -162,6 +162,14 @@ def test_actions_explore_with_noise_or_do_not() -> None:
     torch.testing.assert_close(agent.act(observation, explore=False), torch.full((20_000, 3), 0.5).tanh())
 
 
+def test_the_actor_listens_to_the_first_critic_unless_told_otherwise() -> None:
+    values = torch.tensor([[2.0], [1.0], [6.0]])
+    for actor_value, expected in (("first", 2.0), ("min", 1.0), ("mean", 3.0)):
+        agent = TD3(OBSERVATION, ACTION, num_critics=3, actor_value=actor_value)
+        assert agent.combine(values).item() == expected
+    assert TD3(OBSERVATION, ACTION).actor_value == "first"
+
+
 def test_numbers_and_spaces_that_cannot_be() -> None:
     with pytest.raises(
         ParameterError, match=r"action_space=Discrete\(4\): TD3 serves continuous.*; DQN and DiscreteSAC"

@@ -28,6 +28,13 @@ def require_positive(**parameters: float) -> None:
             raise ParameterError(name, value, "must be greater than zero")
 
 
+def require_share(**parameters: float) -> None:
+    """Raise a `ParameterError` for the first parameter that is not between 0 and 1."""
+    for name, value in parameters.items():
+        if not 0 <= value <= 1:
+            raise ParameterError(name, value, "must be between 0 and 1")
+
+
 def require_not_negative(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is less than zero."""
     for name, value in parameters.items():

@@ -27,6 +27,7 @@ from rrd_lightning import Environment
 from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Evaluate
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
+from tests.agents.small import AGENTS
 from tests.resuming import SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
 from tests.runs import SMALL, make_collect, make_data, make_module, make_trainer
 from tests.updates import make_engine
@@ -75,7 +76,9 @@ def parameters() -> None:
         {"decomposition": EpisodicReward},
     ]
     for seed, options in enumerate(kinds):
-        same_parameters(seed, **options)
+        state = same_parameters(seed, **options)
+        assert any("target_critic" in name for name in state)
+        assert "agent.log_temperature" in state
 
 
 def several() -> None:
@@ -88,9 +91,16 @@ def images() -> None:
     same_parameters(0, "Pixels-v0", agent=partial(SAC, **SMALL, random_shift=1))
 
 
+def agents() -> None:
+    """Every agent: its delayed parts and its copies are the same in both processes."""
+    for name, small in AGENTS.items():
+        state = same_parameters(0, small.env_id, agent=small.agent)
+        assert any("target" in key for key in state), name
+
+
 def same_parameters(
     seed: int, env_id: str = "Follow-v0", data: dict[str, Any] | None = None, **module_options: Any
-) -> None:
+) -> dict[str, Any]:
     seed_everything(seed, verbose=False)
     env = Environment(env_id)
     module, datamodule, check = make_module(env, **module_options), make_data(**(data or {})), SameParameters()
@@ -101,9 +111,6 @@ def same_parameters(
     assert gathered(metrics) == [metrics, metrics]
     assert metrics["collect/replay_transitions"] == metrics["step"] == 300
     assert check.updates == trainer.global_step == 40
-    state = module.state_dict().keys()
-    assert any("target_critic" in name for name in state)
-    assert "agent.log_temperature" in state
     # Of the warm-up, the steps and the capacity each has half, from seeds of its own.
     assert module.env_steps == 300
     assert datamodule.replay.capacity == 1000
@@ -111,6 +118,7 @@ def same_parameters(
     for own in (datamodule.replay.storage[:150]["action"], torch.randn(4)):
         first, second = gathered(digest(own))
         assert first != second
+    return dict(module.state_dict())
 
 
 @contextmanager

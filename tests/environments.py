@@ -131,6 +131,46 @@ class Pixels(Env[Any, Any]):
 gymnasium.register("Pixels-v0", Pixels)
 
 
+class Choose(Env[Any, Any]):
+    """The best of three actions, from 5, says in which third of [-1, 1] the observation is: a return of 10."""
+
+    observation_space: Any = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self) -> None:
+        self.action_space = spaces.Discrete(3, start=5)
+
+    def _observe(self) -> Any:
+        self._best = int(self.np_random.integers(3))
+        return np.array([(2 * self._best - 2 + self.np_random.uniform(-0.9, 0.9)) / 3], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        right = int(action) == self._best + 5
+        self._time += 1
+        return self._observe(), float(right), False, self._time == STEPS, {}
+
+
+class ChooseByImage(Choose):
+    """The same of an image, a third of which is bright."""
+
+    observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+
+    def _observe(self) -> Any:
+        image = self.np_random.integers(0, 100, (1, 36, 36), np.uint8)
+        self._best = int(self.np_random.integers(3))
+        image[:, :, 12 * self._best : 12 * self._best + 12] += 150
+        return image
+
+
+gymnasium.register("Choose-v0", Choose)
+gymnasium.register("ChooseByImage-v0", ChooseByImage)
+
+
 class Failing(Counter):
     """Fails in one of several ways, at the first steps that find a file `ticket` to take."""
 

@@ -33,6 +33,10 @@ def test_processes_have_the_same_bits_after_every_update() -> None:
     run_two("parameters", "several", "images", "gradient")
 
 
+def test_processes_of_every_agent_have_the_same_bits_after_every_update() -> None:
+    run_two("agents")
+
+
 def test_two_processes_resume_to_the_last_bit() -> None:
     run_two("resume")
 

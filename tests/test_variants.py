@@ -13,7 +13,7 @@ from gymnasium import Space
 from torch import Tensor, nn
 
 from rrd_lightning import RRDModule
-from rrd_lightning.agents import SAC
+from rrd_lightning.agents import SAC, TD3
 from rrd_lightning.cli import main
 from rrd_lightning.decomposition import RRD
 from rrd_lightning.losses import Losses
@@ -79,6 +79,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "encoder": {
         "agent": partial(SAC, **SMALL, encoder=Squares),
         "decomposition": partial(RRD, encoder=Squares),
+    },
+    "TD3 of a user's networks": {
+        "agent": partial(TD3, num_critics=3, critics_in_target=2, actor=Critic, critic=Critic, encoder=Squares)
     },
     "agent": {"agent": partial(Cautious, **SMALL)},
     "reward network": {"decomposition": partial(RRD, network=Critic)},

@@ -6,8 +6,10 @@ import copy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete
 from tensordict import TensorDict
 
 from rrd_lightning import RRDModule, keys
@@ -47,12 +49,19 @@ def make_update(
 
 
 def make_batch(observations: int, actions: int, rows: int, subsequences: tuple[int, int]) -> TensorDict:
-    def part(*shape: int) -> dict[str, torch.Tensor]:
+    spaces = Box(-torch.inf, torch.inf, (observations,)), Box(-1, 1, (actions,))
+    return make_batch_of(*spaces, rows, subsequences)
+
+
+def make_batch_of(
+    observation_space: Space[Any], action_space: Space[Any], rows: int, subsequences: tuple[int, int]
+) -> TensorDict:
+    """A paired batch of what the model sees in such spaces."""
+
+    def part(*shape: int) -> dict[str, Any]:
         names = keys.OBSERVATION, keys.NEXT_OBSERVATION
-        return {
-            **{name: torch.randn(*shape, observations) for name in names},
-            keys.ACTION: torch.rand(*shape, actions) * 2 - 1,
-        }
+        observations = {name: elements(observation_space, shape) for name in names}
+        return {**observations, keys.ACTION: elements(action_space, shape)}
 
     count = subsequences[0]
     episode = {keys.EPISODE_RETURN: 10 * torch.randn(rows), keys.DONE: torch.rand(rows) < 0.3}
@@ -72,6 +81,15 @@ def make_batch(observations: int, actions: int, rows: int, subsequences: tuple[i
         keys.SUBSEQUENCES: TensorDict({**part(*subsequences), **facts}, [count]),
     }
     return TensorDict(batch, [])
+
+
+def elements(space: Any, shape: tuple[int, ...]) -> Any:
+    """Elements ``[*shape, ...]`` of a space: normal numbers, numbers in [-1, 1], pixels, or choices."""
+    if isinstance(space, Discrete):
+        return torch.randint(int(space.start), int(space.start + space.n), shape)
+    if space.dtype == np.uint8:
+        return torch.randint(256, (*shape, *space.shape), dtype=torch.uint8)
+    return torch.rand(*shape, *space.shape) * 2 - 1 if space.is_bounded() else torch.randn(*shape, *space.shape)
 
 
 def make_engine(module: RRDModule, engine: type[Eager] = Eager, **options: Any) -> Eager:

@@ -15,6 +15,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rrd_lightning import keys
+from rrd_lightning.agents.actions import count_continuous
 from rrd_lightning.agents.actor_critic import ActorCritic, Combination
 from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
 from rrd_lightning.errors import require_not_negative, require_positive
@@ -54,7 +55,8 @@ class SAC(ActorCritic):
         num_critics: how many critics.
         critics_in_target: how many of them, drawn anew for each update, a target takes the minimum of; all by
             default.
-        actor_value: how the actor's loss combines the critics: their ``"min"``, or, as in REDQ, ``"mean"``.
+        actor_value: how the actor's loss combines the critics: their ``"min"``, as in REDQ their ``"mean"``,
+            or the ``"first"`` alone.
         actor: class path of a module for the policy, from features to 2 * actions numbers: μ and log σ.
         critic: class path of a module for each critic, from features and action to one number.
         encoder: class path of a module from observations to features.
@@ -75,7 +77,7 @@ class SAC(ActorCritic):
         "loss/critic": "mean squared error to the soft target r̂ + γ (1 − terminated) (min Q' − α log π), "
         "summed over the critics",
         "loss/actor": "mean of α log π(a\\|s) − Q(s, a), a drawn from the policy, Q the minimum of the "
-        "critics, or their mean with `actor_value: mean`",
+        "critics, or what `actor_value` says",
         "loss/temperature": "−log α · (mean log π + target entropy)",
         "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
         "agent/entropy": "−mean log π(a\\|s), in nats, on the batch's observations",
@@ -109,10 +111,13 @@ class SAC(ActorCritic):
         super().__init__(observation_space, action_space, gamma=gamma, polyak=polyak)
         require_positive(initial_temperature=initial_temperature)
         require_not_negative(temperature_learning_rate=temperature_learning_rate)
+        self.actions = count_continuous(action_space, self)
         self.make_encoder(encoder, random_shift)
         self.make_actor(actor, 2 * self.actions, actor_learning_rate, hidden_sizes, activation)
         self.make_critics(
             critic,
+            self.features + self.actions,
+            1,
             num_critics,
             critics_in_target,
             actor_value,

@@ -1,7 +1,7 @@
 """Networks that agents and decompositions are made of."""
 
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
-from rrd_lightning.networks.encoder import CustomEncoder, Encoder, ObservationEncoder
+from rrd_lightning.networks.encoder import CustomEncoder, Encoder, ObservationEncoder, make_encoder
 from rrd_lightning.networks.ensemble import Ensemble
 from rrd_lightning.networks.evaluating import evaluating
 from rrd_lightning.networks.factory import NetworkConfig, find_class, make_ensemble, make_network
@@ -28,6 +28,7 @@ __all__ = [
     "evaluating",
     "find_class",
     "frozen",
+    "make_encoder",
     "make_ensemble",
     "make_network",
     "random_shift",

@@ -9,13 +9,14 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.errors import ParameterError, require_not_negative
 from rrd_lightning.networks.convolutions import Convolutions, random_shift
 from rrd_lightning.networks.factory import NetworkConfig, evaluate, make_module
 from rrd_lightning.networks.observations import Observation, ObservationParts, batch_shape
 from rrd_lightning.spaces import zeros
 
 IMAGE_FEATURES = 64
+DQN_FEATURES = 512
 
 
 class ObservationEncoder(nn.Module, ABC):
@@ -44,28 +45,33 @@ class Encoder(ObservationEncoder):
         observation_space: of a single environment.
         reader: who uses it, for errors.
         random_shift: shift each image by up to so many pixels in training.
+        bottleneck: 64 features of the images, behind LayerNorm and tanh; otherwise the 512 of DQN as they are.
+
+    Attributes:
+        sees_images: whether there are images.
 
     Raises:
         ParameterError: if it cannot serve the space.
     """
 
-    def __init__(self, observation_space: Space[Any], reader: object, random_shift: int = 0) -> None:
+    def __init__(
+        self, observation_space: Space[Any], reader: object, random_shift: int = 0, bottleneck: bool = True
+    ) -> None:
         super().__init__()
         self._parts = parts = ObservationParts(observation_space, reader)
         self.random_shift = random_shift
         self.features = parts.vector_size
-        if parts.channels:
-            self.features += IMAGE_FEATURES
-            self.images = nn.Sequential(
-                Convolutions(parts.channels, parts.image_size, IMAGE_FEATURES),
-                nn.LayerNorm(IMAGE_FEATURES),
-                nn.Tanh(),
-            )
+        self.sees_images = parts.channels > 0
+        if self.sees_images:
+            features = IMAGE_FEATURES if bottleneck else DQN_FEATURES
+            self.features += features
+            limits = (nn.LayerNorm(features), nn.Tanh()) if bottleneck else ()
+            self.images = nn.Sequential(Convolutions(parts.channels, parts.image_size, features), *limits)
 
     def forward(self, observation: Observation, *, augment: bool = False) -> Tensor:
         """Map observations ``[...]`` to features ``[..., features]``; `augment` shifts images at random."""
         vector = self._parts.vector(observation)
-        if not self._parts.channels:
+        if not self.sees_images:
             return vector
         images = self._parts.images(observation)
         if augment:
@@ -101,6 +107,33 @@ class CustomEncoder(ObservationEncoder):
         batch = batch_shape(observation, self._space)
         features: Tensor = self.network(_flattened(observation, len(batch)))
         return features.reshape(*batch, -1)
+
+
+def make_encoder(
+    config: NetworkConfig | None,
+    observation_space: Space[Any],
+    reader: object,
+    random_shift: int,
+    bottleneck: bool = True,
+) -> ObservationEncoder:
+    """Make an encoder: a user's, or one that passes vectors on and has convolutions for images.
+
+    Args:
+        config: of a user's, if any.
+        observation_space: of a single environment.
+        reader: who uses it, for errors.
+        random_shift: of an `Encoder`.
+        bottleneck: of an `Encoder`.
+
+    Raises:
+        ParameterError: if it cannot be made.
+    """
+    require_not_negative(random_shift=random_shift)
+    if config is None:
+        return Encoder(observation_space, reader, random_shift, bottleneck)
+    if random_shift:
+        raise ParameterError("random_shift", random_shift, "is not of an encoder of your own: leave it at 0")
+    return CustomEncoder(config, observation_space)
 
 
 def _flattened(observation: Any, dimensions: int) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,31 +11,25 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from tensordict import TensorDict
 from tensordict.nn import InteractionType, TensorDictModule
 from torch import Tensor, nn
-from torch.nn import functional
 from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from rrd_lightning import ParameterError, keys
 from rrd_lightning.agents import SAC
 from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
-from rrd_lightning.networks import MLP, Linear
+from tests.agents.reference import (
+    ACTION,
+    BATCH,
+    OBSERVATION,
+    Perceptron,
+    as_torchrl,
+    copy_of,
+    copy_values,
+    linear,
+    make_transitions,
+    same_gradients,
+)
 from tests.updates import check_groups
-
-OBSERVATION, ACTION = Box(-torch.inf, torch.inf, (5,)), Box(-1, 1, (3,))
-BATCH = 64
-
-
-def make_transitions() -> TensorDict:
-    return TensorDict(
-        {
-            keys.OBSERVATION: torch.randn(BATCH, 5),
-            keys.NEXT_OBSERVATION: torch.randn(BATCH, 5),
-            keys.ACTION: torch.rand(BATCH, 3) * 2 - 1,
-            keys.TERMINATED: torch.rand(BATCH) < 0.3,
-            keys.DONE: torch.rand(BATCH) < 0.5,
-        },
-        [BATCH],
-    )
 
 
 class Policy(nn.Module):
@@ -47,31 +40,6 @@ class Policy(nn.Module):
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(observation).chunk(2, -1)
         return mean, log_std.clamp(-20, 2).exp()
-
-
-class Perceptron(nn.Module):
-    def __init__(self, *sizes: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*size) for size in pairwise(sizes))
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        hidden = torch.cat(inputs, -1)
-        for layer in self.layers[:-1]:
-            hidden = functional.relu(layer(hidden))
-        return self.layers[-1](hidden)
-
-
-def linear(network: MLP) -> list[Linear]:
-    return [layer for layer in network.layers if isinstance(layer, Linear)]
-
-
-def copy_of(network: MLP, *sizes: int) -> Perceptron:
-    """The same perceptron of torch's own layers."""
-    copied = Perceptron(*sizes)
-    for mine, layer in zip(copied.layers, linear(network), strict=True):
-        mine.weight.data.copy_(layer.weight.T)
-        mine.bias.data.copy_(layer.bias)
-    return copied
 
 
 def make_reference(agent: SAC) -> SACLoss:
@@ -101,10 +69,7 @@ def make_reference(agent: SAC) -> SACLoss:
     loss.make_value_estimator(gamma=agent.gamma)
     SoftUpdate(loss, tau=0.005)  # TorchRL warns of targets that nothing updates
     for name, critic in (("qvalue", agent.critic), ("target_qvalue", agent.target_critic)):
-        parameters = getattr(loss, f"{name}_network_params")
-        for index, layer in enumerate(linear(critic)):
-            parameters["module", "layers", str(index), "weight"].data.copy_(layer.weight.data.transpose(1, 2))
-            parameters["module", "layers", str(index), "bias"].data.copy_(layer.bias.data.squeeze(1))
+        copy_values(critic, getattr(loss, f"{name}_network_params"))
     return loss
 
 
@@ -116,19 +81,7 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
         agent.log_temperature.fill_(math.log(0.3))
     transitions, reward = make_transitions(), torch.randn(BATCH)
     reference = make_reference(agent)
-    data = TensorDict(
-        {
-            "observation": transitions[keys.OBSERVATION],
-            "action": transitions[keys.ACTION],
-            "next": {
-                "observation": transitions[keys.NEXT_OBSERVATION],
-                "reward": reward[:, None],
-                "terminated": transitions[keys.TERMINATED][:, None],
-                "done": transitions[keys.TERMINATED][:, None],
-            },
-        },
-        [BATCH],
-    )
+    data = as_torchrl(transitions, reward)
     torch.manual_seed(7)
     expected = reference(data)
     (expected["loss_qvalue"] + expected["loss_actor"] + expected["loss_alpha"]).backward()
@@ -142,18 +95,8 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     torch.testing.assert_close(metrics["loss/actor"], expected["loss_actor"].detach(), **tolerance)
     torch.testing.assert_close(metrics["loss/temperature"], expected["loss_alpha"].detach(), **tolerance)
     torch.testing.assert_close(agent.log_temperature.grad, reference.log_alpha.grad, **tolerance)
-    critic = reference.qvalue_network_params
-    for index, layer in enumerate(linear(agent.critic)):
-        expected_weight = critic["module", "layers", str(index), "weight"].grad.transpose(1, 2)
-        torch.testing.assert_close(layer.weight.grad, expected_weight, **tolerance)
-        expected_bias = critic["module", "layers", str(index), "bias"].grad
-        torch.testing.assert_close(layer.bias.grad.squeeze(1), expected_bias, **tolerance)
-    actor = reference.actor_network_params.flatten_keys(".")
-    for index, layer in enumerate(linear(agent.actor)):
-        for name, gradient in (("weight", layer.weight.grad.T), ("bias", layer.bias.grad)):
-            matching = [key for key in actor.keys() if key.endswith(f"layers.{index}.{name}")]  # noqa: SIM118
-            assert len(matching) == 1
-            torch.testing.assert_close(gradient, actor[matching[0]].grad, **tolerance)
+    same_gradients(agent.critic, reference.qvalue_network_params)
+    same_gradients(agent.actor, reference.actor_network_params)
 
 
 def test_time_limits_bootstrap_and_terminations_do_not() -> None:
@@ -269,7 +212,7 @@ def test_numbers_out_of_range() -> None:
     for options, message in (
         ({"num_critics": 0}, "num_critics=0: must be greater than zero"),
         ({"critics_in_target": 3}, "critics_in_target=3: must be from 1 to num_critics=2"),
-        ({"actor_value": "max"}, "actor_value='max': must be 'min' or 'mean'"),
+        ({"actor_value": "max"}, "actor_value='max': must be 'min', 'mean' or 'first'"),
         ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and less than 1"),
         ({"activation": "swish"}, "activation='swish': must be one of relu"),
     ):

@@ -13,13 +13,15 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from rrd_lightning import RRDModule
+from rrd_lightning import Environment, RRDModule
 from rrd_lightning.agents import SAC
 from rrd_lightning.decomposition import EnvironmentReward, EpisodicReward
 from rrd_lightning.engines import ENGINES, CudaGraph, Eager
 from rrd_lightning.losses import Losses
+from tests.agents.small import AGENTS
 from tests.resuming import assert_same
-from tests.updates import gradients, make_engine, make_update
+from tests.runs import make_module
+from tests.updates import gradients, make_batch_of, make_engine, make_update
 
 UPDATES = 20
 
@@ -130,6 +132,25 @@ def test_recordings_are_kept_for_each_phase_and_make_the_updates_of_the_eager_en
     before = copy.deepcopy(engine.module.decomposition.state_dict())
     engine.update(batch, 0)
     assert_same(before, engine.module.decomposition.state_dict())
+
+
+def of_agent(name: str) -> tuple[RRDModule, TensorDict]:
+    """A small module of an agent, and a paired batch for it."""
+    module = make_module(Environment(AGENTS[name].env_id), agent=AGENTS[name].agent)
+    return module, make_batch_of(*module.model_spaces, 32, (4, 8))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_recordings_of_every_agent_are_its_eager_updates(name: str) -> None:
+    module, batch = of_agent(name)
+    compare(Replayed, module, batches_of(batch))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", AGENTS)
+def test_cuda_graphs_of_every_agent_are_its_eager_updates(name: str) -> None:
+    module, batch = of_agent(name)
+    compare(CudaGraph, module, batches_of(batch), "cuda")
 
 
 @pytest.mark.gpu

@@ -119,7 +119,7 @@ def test_the_walk_for_contributors_is_one_file_one_test_and_one_configuration_ea
 def test_networks_of_the_page_on_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (example,) = code_blocks("docs/networks.md")
     (config,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/networks.md").read_text(), flags=re.DOTALL)
-    (tmp_path / "my_package.py").write_text(example + "\n\nMyReward = MyCritic\n")
+    (tmp_path / "my_networks.py").write_text(example + "\n\nMyReward = MyCritic\n")
     (tmp_path / "mine.yaml").write_text(config)
     monkeypatch.syspath_prepend(tmp_path)
     main(["fit", "--config", "debug", "--config", "mine.yaml"])

@@ -151,6 +151,10 @@ class DiscreteSAC(ActorCritic):
         policy: Any = Categorical(logits=log_prob, validate_args=False)
         return self.actions.native(policy.sample())
 
+    def phase(self, updates: int) -> int:
+        """All updates are alike."""
+        return 0
+
     def losses(self, transitions: TensorDictBase, reward: Tensor, updates: int = 0) -> Losses:
         """The losses of the critics, the policy and the temperature."""
         features = self.encoder(transitions[keys.OBSERVATION], augment=True)

@@ -73,7 +73,7 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     expected = reference(data)
     (expected["loss_qvalue"] + expected["loss_actor"] + expected["loss_alpha"]).backward()
     found = agent.losses(transitions, reward)
-    found.total().backward()
+    found.backward()
     metrics = found.logged()
     for name, theirs in (
         ("loss/critic", "loss_qvalue"),

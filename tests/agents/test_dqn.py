@@ -66,7 +66,7 @@ def test_losses_and_gradients_equal_those_of_torchrl(double: bool) -> None:
     expected = reference(data)["loss"]
     expected.backward()
     found = agent.losses(transitions, reward)
-    found.total().backward()
+    found.backward()
     torch.testing.assert_close(found.losses["value"], expected, **TOLERANCE)
     same_gradients(agent.network.actions, reference.value_network_params)
 

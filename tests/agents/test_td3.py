@@ -76,7 +76,7 @@ def test_losses_and_gradients_equal_those_of_torchrl() -> None:
     (expected["loss_qvalue"] + expected["loss_actor"]).backward()
     torch.manual_seed(7)
     found = agent.losses(transitions, reward, updates=1)
-    found.total().backward()
+    found.backward()
     metrics = found.logged()
     torch.testing.assert_close(metrics["loss/critic"], expected["loss_qvalue"].detach(), **TOLERANCE)
     torch.testing.assert_close(metrics["loss/actor"], expected["loss_actor"].detach(), **TOLERANCE)
@@ -128,7 +128,7 @@ def test_an_update_without_the_actor_leaves_it_and_its_moments_alone() -> None:
     for updates in range(4):
         before = [weight.clone() for weight in weights]
         optimizer.zero_grad()
-        agent.losses(make_transitions(), torch.randn(BATCH), updates).total().backward()
+        agent.losses(make_transitions(), torch.randn(BATCH), updates).backward()
         optimizer.step()
         moved = [not torch.equal(*pair) for pair in zip(before, weights, strict=True)]
         assert moved == [updates % 2 == 1, True]

@@ -120,7 +120,7 @@ def test_it_warns_once_while_there_is_one_kind_alone_and_learns_nothing(success:
         found = decomposition.losses(batch)
     assert decomposition.losses(batch).losses["reward"] == found.losses["reward"] == 0
     assert found.metrics["reward/both_kinds"] == 0
-    found.total().backward()
+    found.backward()
     assert not any(gradient.any() for gradient in gradients(decomposition).values())
 
 

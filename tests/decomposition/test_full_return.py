@@ -61,7 +61,7 @@ def test_it_is_the_least_squares_over_whole_episodes(
     decomposition = FullReturnDecomposition(VECTOR, ACTION, **options).double()
     batch = make_batch(lengths, size, seed)
     found = decomposition.losses(batch)
-    found.total().backward()
+    found.backward()
     loss, mine = found.losses["reward"].detach(), gradients(decomposition)
     decomposition.zero_grad()
     rows = batch[keys.SUBSEQUENCES]

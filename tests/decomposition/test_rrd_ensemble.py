@@ -63,7 +63,7 @@ def test_each_member_learns_as_it_would_alone(
     ensemble = RRDEnsemble(VECTOR, ACTION, members=members, pessimism=pessimism, **options)
     paired = batch()
     found = ensemble.losses(paired)
-    found.total().backward()
+    found.backward()
     together = [gradients(member) for member in ensemble.members]
     alone = [member.losses(paired).losses["reward"] for member in ensemble.members]
     torch.testing.assert_close(found.losses["reward"], torch.stack(alone).sum())

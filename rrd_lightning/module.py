@@ -184,8 +184,9 @@ class RRDModule(LightningModule):
             )
             self._engine_class, said = choose_engine(self.engine, self, setting)
             self._warn_of_what_is_never_called()
-            for name, part in (("agent", self.agent), ("decomposition", self.decomposition)):
-                part.require_importable(f"model.{name}")
+            if self.trainer.checkpoint_callbacks:
+                self.agent.require_importable("model.agent")
+                self.decomposition.require_importable("model.decomposition")
             counts = {
                 group["name"]: sum(each.numel() for each in group["params"])
                 for group in self._parameter_groups()

@@ -19,6 +19,7 @@ from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC, Agent
+from rrd_lightning.callbacks import Checkpoint
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
 from rrd_lightning.engines.cpp.sac import SACTwin
 from rrd_lightning.losses import Losses
@@ -409,7 +410,8 @@ def test_a_class_that_no_checkpoint_would_find_again_is_refused() -> None:
         pass
 
     with pytest.raises(ParameterError, match=r"model.agent=.*Local.*: cannot be found again from a checkpoint"):
-        run(module={"agent": Local})
+        run(module={"agent": Local}, callbacks=[Checkpoint()], enable_checkpointing=True)
+    run(module={"agent": Local}, collect={"total_env_steps": 120})  # that writes none
 
 
 def test_matmul_precision_is_torch_s_where_it_is_given() -> None:

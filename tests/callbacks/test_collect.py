@@ -128,17 +128,19 @@ def test_training_goes_on_where_a_worker_fails() -> None:
     assert again.process_state_dict()["dropped"] == 2
 
 
-def test_actions_are_random_until_the_warmup_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_actions_are_random_until_the_warmup_ends(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     explored: list[int] = []
-    act = RRDModule.act
+    explore = RRDModule.explore
 
-    def spy(self: RRDModule, observation: torch.Tensor, *, explore: bool) -> torch.Tensor:
-        explored.append(1)
-        return act(self, observation, explore=explore)
+    def spy(self: RRDModule, observation: torch.Tensor) -> torch.Tensor:
+        explored.append(self.env_steps)
+        return explore(self, observation)
 
-    monkeypatch.setattr(RRDModule, "act", spy)
-    _, _, data = run(collect={"warmup_steps": 100, "total_env_steps": 160})
-    assert len(explored) == 60
+    monkeypatch.setattr(RRDModule, "explore", spy)
+    _, _, data = run(collect={"warmup_steps": 100, "total_env_steps": 160}, module={"engine": engine})
+    # Told the steps of the run before the iteration.
+    assert explored == [100] * 20 + [120] * 20 + [140] * 20
     warmup = data.replay.storage[:][keys.ACTION][:110]
     # Uniform in [-1, 1]: variance 1/3, over 100 draws within 0.1.
     assert float(warmup.var()) == pytest.approx(1 / 3, abs=0.1)

@@ -154,7 +154,7 @@ def test_a_user_s_network_by_class_path() -> None:
     [
         ("nowhere.Wide", "critic='nowhere.Wide': must name a subclass of Module"),
         ("os.system", "critic='os.system': must name a subclass of Module"),
-        ({"init_args": {}}, "critic=.*must be a class path, or have class_path and init_args"),
+        ({"init_args": {}}, "critic=.*must be the class path of a torch.nn.Module, or have"),
         (
             {"class_path": f"{__name__}.Wide", "init_args": {"depth": 2}},
             "critic=.*cannot be made: .*unexpected keyword argument 'depth'",

@@ -5,7 +5,7 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = [
     "OpenCLI",
     "count_step",
+    "fingerprint",
     "has_hooks",
     "has_optimizer_hooks",
     "has_step_listeners",
     "has_tensor_hooks",
+    "lerp_all",
     "log_as_of",
     "tree_leaves",
     "tree_map",
@@ -43,6 +45,28 @@ def has_hooks(module: nn.Module) -> bool:
     Noticed by: tests/engines/test_choice.py.
     """
     return any(getattr(each, hooks) for each in module.modules() for hooks in HOOKS)
+
+
+def fingerprint(modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[Any]:
+    """Return what tells whether modules have other parts, parameters, hooks or attributes than before.
+
+    Noticed by: tests/engines/test_choice.py.
+
+    Args:
+        modules: all of a module's, itself among them.
+        parameters: all of them.
+    """
+    return [
+        [id(child) for module in modules for child in module._modules.values()],
+        [id(own) for module in modules for own in module._parameters.values()],
+        [len(vars(module)) for module in modules],
+        [
+            bool(module._forward_hooks or module._forward_pre_hooks)
+            or bool(module._backward_hooks or module._backward_pre_hooks)
+            for module in modules
+        ],
+        [(each.requires_grad, each.dtype, has_tensor_hooks(each)) for each in parameters],
+    ]
 
 
 def has_tensor_hooks(tensor: torch.Tensor) -> bool:
@@ -95,6 +119,14 @@ def unheard_hooks(module: Any) -> list[str]:
         for name in UNHEARD
         if is_overridden(name, callback, Callback)
     ]
+
+
+def lerp_all(tensors: list[torch.Tensor], ends: list[torch.Tensor], share: float) -> None:
+    """Move tensors by a share of the way to others, in one operation for all of them.
+
+    Noticed by: tests/agents.
+    """
+    torch._foreach_lerp_(tensors, ends, share)
 
 
 def count_step(optimizer: Any, step: Callable[[], Any]) -> None:

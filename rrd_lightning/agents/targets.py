@@ -7,6 +7,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rrd_lightning import keys
+from rrd_lightning.private import lerp_all
 
 
 def bootstrap(reward: Tensor, transitions: TensorDictBase, value: Tensor, gamma: float) -> Tensor:
@@ -17,5 +18,4 @@ def bootstrap(reward: Tensor, transitions: TensorDictBase, value: Tensor, gamma:
 @torch.no_grad()
 def move(target: nn.Module, source: nn.Module, share: float) -> None:
     """Move the parameters of a target network by a share of the way to its source; 1 copies them."""
-    for moved, parameter in zip(target.parameters(), source.parameters(), strict=True):
-        moved.lerp_(parameter, share)
+    lerp_all(list(target.parameters()), list(source.parameters()), share)

@@ -19,6 +19,13 @@ class _Part(Structure):
         *((name, c_double) for name in ("rate", "beta1", "beta2", "epsilon", "decay")),
     ]
 
+    def point(self, parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], options: Any) -> None:
+        """Say where a parameter and what belongs to it are by now."""
+        self.parameter, self.gradient = parameter.data_ptr(), gradient.data_ptr()
+        self.first_moment, self.second_moment = state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr()
+        self.step, self.length = state["step"].data_ptr(), parameter.numel()
+        self.rate, self.beta1, self.beta2, self.epsilon, self.decay = options
+
 
 class AdamTwin:
     """What `torch.optim.Adam` does, with the same state.
@@ -31,6 +38,7 @@ class AdamTwin:
     def __init__(self, optimizer: Adam, library: CDLL) -> None:
         self._optimizer = optimizer
         self._library = library
+        self._parts: Any = ()
 
     @staticmethod
     def unsupported(optimizer: Optimizer) -> str | None:
@@ -50,13 +58,16 @@ class AdamTwin:
     @torch.no_grad()
     def step(self) -> None:
         """Take a step with all parameters that have a gradient."""
-        parts = [
-            _part(parameter, self._state_of(parameter), group)
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        self._library.adam_step(len(parts), (_Part * len(parts))(*parts))
+        if (size := sum(len(group["params"]) for group in self._optimizer.param_groups)) > len(self._parts):
+            self._parts = (_Part * size)()
+        count = 0
+        for group in self._optimizer.param_groups:
+            options = group["lr"], *group["betas"], group["eps"], group["weight_decay"]
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._parts[count].point(parameter, parameter.grad, self._state_of(parameter), options)
+                    count += 1
+        self._library.adam_step(count, self._parts)
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self._optimizer.state[parameter]
@@ -65,10 +76,3 @@ class AdamTwin:
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
-
-
-def _part(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> _Part:
-    gradient: Any = parameter.grad
-    tensors = parameter, state["exp_avg"], state["exp_avg_sq"], state["step"], gradient
-    options = group["lr"], *group["betas"], group["eps"], group["weight_decay"]
-    return _Part(*(each.data_ptr() for each in tensors), parameter.numel(), *options)

@@ -20,6 +20,7 @@ from rrd_lightning.engines.eager import Eager
 from rrd_lightning.engines.exact import altered
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.kernels import NotCompiledError, compiled_library
+from rrd_lightning.private import fingerprint
 
 TOLERANCE = 0.02  # of a gradient's norm, and
 SLACK = 1e-4  # of the norm of all gradients: a gradient that nearly vanishes is all rounding
@@ -49,6 +50,7 @@ class CppTwin(Eager):
         self._library = compiled_library()
         self._reason: str | None = None  # why it has given up
         self._compared = -COMPARED_EVERY
+        self._adam = AdamTwin(optimizer, self._library) if isinstance(optimizer, Adam) else None
         self._attach()
 
     def _attach(self) -> None:
@@ -56,7 +58,8 @@ class CppTwin(Eager):
         decomposition, agent, library = self.module.decomposition, self.module.agent, self._library
         self._reward_model = RRDTwin(decomposition, library) if isinstance(decomposition, RRD) else None
         self._agent = SACTwin(agent, library) if SACTwin.unsupported(agent) is None else None
-        self._networks = _networks(self.module)
+        self._parts, self._parameters = list(self.module.modules()), list(self.module.parameters())
+        self._known = self._look()
 
     @classmethod
     def unsupported(cls, module: Any, device: torch.device) -> str | None:
@@ -74,11 +77,19 @@ class CppTwin(Eager):
             return str(error)
         return None
 
+    def _look(self) -> list[Any]:
+        """What tells whether the module is what it was."""
+        agent = self.module.agent
+        options = [getattr(agent, name, None) for name in ("num_critics", "critics_in_target", "actor_value")]
+        return [self.module.train_policy, *options, *fingerprint(self._parts, self._parameters)]
+
     def begin(self) -> None:
         """Look at the module again: what is not served any longer is left to `Eager`."""
-        if self._reason is None and (reason := self.unsupported(self.module, torch.device("cpu"))):
+        if self._reason is not None or self._look() == self._known:
+            return
+        if reason := self.unsupported(self.module, torch.device("cpu")):
             self._give_up(reason)
-        elif self._networks != _networks(self.module):
+        else:
             self._attach()
 
     def _give_up(self, reason: str) -> None:
@@ -142,22 +153,16 @@ class CppTwin(Eager):
 
     def step(self) -> None:
         """Take the optimizer's step."""
-        adam = self.optimizer if isinstance(self.optimizer, Adam) else None
-        if adam is None or AdamTwin.unsupported(adam):
+        if self._adam is None or AdamTwin.unsupported(self.optimizer):
             self.optimizer.step()
         else:
-            AdamTwin(adam, self._library).step()
+            self._adam.step()
 
     def act(self, observation: Any, *, explore: bool, env_steps: int) -> Tensor:
         """Choose actions ``[num_envs, ...]`` as the agent does."""
         if self._agent is None or self._reason:
             return super().act(observation, explore=explore, env_steps=env_steps)
         return self._agent.act(observation, explore=explore)
-
-
-def _networks(module: Any) -> list[int]:
-    """Tell the parts of a module, to find out whether one was replaced."""
-    return [id(part) for part in module.modules()] + [id(parameter) for parameter in module.parameters()]
 
 
 def _unsupported_decomposition(decomposition: Any) -> str | None:

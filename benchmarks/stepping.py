@@ -3,7 +3,8 @@
     python -m benchmarks.stepping [STEPS]
 
 HalfCheetah-v5, in one process, on one thread. Ours is what `Collect` does: act, step, store the episodes.
-The plain loop stores nothing. Both act by the same policy, 256 x 256, or at random, and take turns.
+The plain loop stores nothing. Both act by the same policy, 256 x 256, by the engine that a run would have, or
+at random, and take turns.
 """
 
 import logging
@@ -19,9 +20,10 @@ import torch
 
 from benchmarks.spread import spread
 from rrd_lightning import Environment, ReplayDataModule, RRDModule
-from rrd_lightning.agents import SAC, Agent
+from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Collect
 from rrd_lightning.decomposition import RRD
+from rrd_lightning.engines import Setting, choose_engine
 from rrd_lightning.envs import Rollout
 
 ID = "HalfCheetah-v5"
@@ -45,7 +47,6 @@ def ours(module: RRDModule, num_envs: int, random: bool) -> Loop:
 
 
 def plain(module: RRDModule, num_envs: int, random: bool) -> Loop:
-    agent = module.agent
     envs = gymnasium.make_vec(ID, num_envs=num_envs, vectorization_mode="sync")
     observation, _ = envs.reset(seed=0)
 
@@ -56,7 +57,7 @@ def plain(module: RRDModule, num_envs: int, random: bool) -> Loop:
                 action = envs.action_space.sample()
             else:
                 seen = torch.as_tensor(observation, dtype=torch.float32)
-                action = agent.act(seen, explore=True).numpy()
+                action = module.explore(seen).numpy()
             observation, *_ = envs.step(action)
 
     return loop
@@ -79,13 +80,13 @@ def rates(loops: dict[str, Loop], steps: int) -> dict[str, list[float]]:
     return measured
 
 
-def microseconds_per_act(agent: Agent, num_envs: int, calls: int = 1000) -> float:
+def microseconds_per_act(module: RRDModule, num_envs: int, calls: int = 1000) -> float:
     observation = torch.randn(num_envs, 17)
     seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         for _ in range(calls):
-            agent.act(observation, explore=True)
+            module.explore(observation)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds) / calls * 1e6
 
@@ -96,6 +97,9 @@ def main() -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     env = Environment(ID)
     module = RRDModule(env.observation_space, env.action_space, agent=SAC, decomposition=RRD)
+    engine, said = choose_engine("auto", module, Setting(torch.device("cpu")))
+    module._engine = engine(module, engine.make_optimizer(module._parameter_groups()))
+    print(said)
     print(f"{platform.machine()}, torch {torch.__version__}, gymnasium {gymnasium.__version__}")
     print(f"{steps} steps, {ROUNDS} rounds in turn: median, and of the ratio the range\n")
     print("| actions | environments | ours, steps/s | plain loop, steps/s | ratio, pair by pair |")
@@ -108,7 +112,7 @@ def main() -> None:
             ratios = [one / other for one, other in zip(*measured.values(), strict=True)]
             middles = " | ".join(f"{statistics.median(values):.0f}" for values in measured.values())
             print(f"| {actions} | {num_envs} | {middles} | {spread(ratios)} |")
-    times = ", ".join(f"{microseconds_per_act(module.agent, number):.0f} us for {number}" for number in (1, 8))
+    times = ", ".join(f"{microseconds_per_act(module, number):.0f} us for {number}" for number in (1, 8))
     print(f"\nOne `act`: {times}")
 
 

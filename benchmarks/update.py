@@ -133,12 +133,16 @@ def products() -> list[Product]:
             found.append(Product(f'{name}, torch\'s "{precision}"', count, make, (left, right), out))
         network = MLP(256, 256, hidden_sizes=(), members=count)
         out, inputs = torch.empty(count, 256, 256), torch.randn(256, 256)
-        described = Perceptron(network).locate()
-        pointers = (c_void_p(each.data_ptr()) for each in (inputs, out))
-        make = partial(compiled_library().perceptron_forward, byref(described), 256, *pointers)
         weights = network.layers[0].weight.detach()
+        make = partial(ours, Perceptron(network), inputs, out)
         found.append(Product(f"{name}, ours", count, make, (inputs.expand_as(weights), weights), out))
     return [each for each in found if each.error() < EXACT]
+
+
+def ours(perceptron: Perceptron, inputs: torch.Tensor, out: torch.Tensor) -> None:
+    """The product that a perceptron of one layer makes in C++."""
+    pointers = (c_void_p(each.data_ptr()) for each in (inputs, out))
+    compiled_library().perceptron_forward(byref(perceptron.locate()), len(inputs), *pointers)
 
 
 def at(precision: str, work: Callable[[], object]) -> Callable[[], None]:

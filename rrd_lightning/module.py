@@ -287,8 +287,7 @@ class RRDModule(LightningModule):
         if self._engine is None:
             return self.act(observation, explore=True)
         seen = observation if self.normalizer is None else self.normalizer(observation)
-        with evaluating(self.agent):
-            return self._engine.act(seen, explore=True, env_steps=self.env_steps)
+        return self._engine.act(seen, explore=True, env_steps=self.env_steps)
 
     def act(self, observation: Observation, *, explore: bool = False) -> Tensor:
         """Choose actions for observations of several environments.

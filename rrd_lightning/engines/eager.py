@@ -12,7 +12,7 @@ from torch.optim import Adam, Optimizer
 
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import Observation
+from rrd_lightning.networks import Observation, evaluating
 
 
 class Eager:
@@ -95,5 +95,6 @@ class Eager:
 
     def act(self, observation: Observation, *, explore: bool, env_steps: int) -> Tensor:
         """Choose actions ``[num_envs, ...]`` as the agent does."""
-        action: Tensor = self.module.agent.act(observation, explore=explore, env_steps=env_steps)
+        with evaluating(self.module.agent):
+            action: Tensor = self.module.agent.act(observation, explore=explore, env_steps=env_steps)
         return action

@@ -9,10 +9,9 @@ from typing import Any, Literal, Self
 
 import torch
 from gymnasium import Space
-from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
@@ -27,8 +26,9 @@ from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import Observation, ObservationNormalizer, evaluating
+from rrd_lightning.networks import Observation, ObservationNormalizer
 from rrd_lightning.private import count_step, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
@@ -39,7 +39,7 @@ AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
 
-class RRDModule(LightningModule):
+class RRDModule(Inference):
     """Learns a per-step reward from episodic returns, and a policy from that reward.
 
     An update is made of each paired batch: the decomposition's losses, the agent's losses on the transitions
@@ -129,14 +129,6 @@ class RRDModule(LightningModule):
             if part in batch:
                 prepared[part] = self._normalized(batch[part])
         return prepared
-
-    def _normalized(self, steps: Any) -> Any:
-        if self.normalizer is None:
-            return steps
-        normalized = steps.copy()
-        for key in (keys.OBSERVATION, keys.NEXT_OBSERVATION):
-            normalized[key] = self.normalizer(steps[key])
-        return normalized
 
     def losses(self, batch: TensorDictBase, updates: int = 0) -> Losses:
         """Return all losses of an update, each named like the parameter group that it trains.
@@ -279,77 +271,6 @@ class RRDModule(LightningModule):
         """
         if self.normalizer is not None:
             self.normalizer.add(summed(self.trainer, self.normalizer.sums(observations)))
-
-    # Inference.
-
-    def explore(self, observation: Observation) -> Tensor:
-        """Choose actions to collect with, as `act` does, by the engine where training has begun."""
-        if self._engine is None:
-            return self.act(observation, explore=True)
-        seen = observation if self.normalizer is None else self.normalizer(observation)
-        return self._engine.act(seen, explore=True, env_steps=self.env_steps)
-
-    def act(self, observation: Observation, *, explore: bool = False) -> Tensor:
-        """Choose actions for observations of several environments.
-
-        Args:
-            observation: tensors ``[num_envs, ...]`` in single precision, on the module's device.
-            explore: as for training; otherwise as well as the agent can.
-
-        Returns:
-            The actions ``[num_envs, ...]``, without gradient; continuous ones in [-1, 1].
-        """
-        seen = observation if self.normalizer is None else self.normalizer(observation)
-        with evaluating(self.agent):
-            return self.agent.act(seen, explore=explore, env_steps=self.env_steps)
-
-    def rewards(self, transitions: TensorDictBase | dict[str, Any]) -> Tensor:
-        """Predict the reward of each transition, without gradient.
-
-        Args:
-            transitions: ``[...]``, with the keys of `rrd_lightning.keys`; continuous actions in [-1, 1].
-
-        Returns:
-            ``[...]``.
-        """
-        with torch.no_grad(), evaluating(self.decomposition):
-            return self.decomposition.reward(self._normalized(transitions))
-
-    def predict(self, observation: Any, *, explore: bool = False) -> Any:
-        """Choose the action for an observation, or one for each of several.
-
-        Args:
-            observation: as the environment gives it, an array or a dictionary of arrays; several have one
-                dimension in front.
-            explore: as for training; otherwise as well as the agent can.
-
-        Returns:
-            The action as the environment takes it, within its own bounds, as an array of NumPy.
-        """
-        seen, several = self._adapter.observation(observation)
-        action = self._adapter.native_action(self.act(seen.to(self.device), explore=explore))
-        return action if several else action[0]
-
-    def reward(self, observation: Any, action: Any, next_observation: Any) -> Any:
-        """Predict the reward of a step, or of several.
-
-        Args:
-            observation: before the step, as the environment gives it; several have one dimension in front.
-            action: as the environment takes it.
-            next_observation: after the step.
-
-        Returns:
-            The reward, as an array of NumPy, ``[]`` or ``[steps]``.
-        """
-        now, several = self._adapter.observation(observation)
-        later, _ = self._adapter.observation(next_observation, "next_observation")
-        acted = self._adapter.action(action)
-        if not len(now) == len(later) == len(acted):
-            counts = f"{len(now)} observations, {len(acted)} actions, {len(later)} next observations"
-            raise ParameterError("reward", counts, "must be of the same steps")
-        steps = {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: acted}
-        reward = self.rewards(TensorDict(steps, [len(acted)]).to(self.device)).cpu().numpy()
-        return reward if several else reward[0]
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""

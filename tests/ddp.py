@@ -26,7 +26,7 @@ import tests.environments  # noqa: F401 - registers the environments
 from rrd_lightning import Environment
 from rrd_lightning.agents import SAC
 from rrd_lightning.callbacks import Evaluate
-from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
+from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward, FullReturnDecomposition
 from tests.agents.small import AGENTS
 from tests.resuming import SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
 from tests.runs import SMALL, make_collect, make_data, make_module, make_trainer
@@ -74,11 +74,15 @@ def parameters() -> None:
         {"decomposition": partial(RRD, **SMALL, bias_correction=True), "gradient_clip": {"critic": 1.0}},
         {"decomposition": EnvironmentReward},
         {"decomposition": EpisodicReward},
+        {"decomposition": partial(FullReturnDecomposition, **SMALL)},
+        {"normalize_observations": True},
     ]
     for seed, options in enumerate(kinds):
         state = same_parameters(seed, **options)
         assert any("target_critic" in name for name in state)
         assert "agent.log_temperature" in state
+    # What both processes collected.
+    assert state["normalizer.moments.observation.count"] > 100
 
 
 def several() -> None:

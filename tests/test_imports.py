@@ -16,6 +16,7 @@ ROWS = [
     ["checkpoint", "component", "adapter", "memory", "judging"],
     ["decomposition", "agents"],
     ["datasets", "pictures", "engines"],
+    ["inference"],
     ["data", "module", "arguments"],
     ["callbacks", "export"],
     ["cli"],

@@ -108,16 +108,16 @@ def test_it_trains_resumes_to_the_last_bit_and_loads_without_an_environment(
 
 
 def test_a_user_s_critic_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_networks.py").write_text(
+    (tmp_path / "my_critics.py").write_text(
         "from torch import nn\n\n\n"
         "class MyCritic(nn.Sequential):\n"
         "    def __init__(self, inputs, outputs, width=12):\n"
         "        super().__init__(nn.Linear(inputs, width), nn.ELU(), nn.Linear(width, outputs))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    main(["fit", "--config", "debug", "--model.agent", "SAC", "--model.agent.critic", "my_networks.MyCritic"])
+    main(["fit", "--config", "debug", "--model.agent", "SAC", "--model.agent.critic", "my_critics.MyCritic"])
     path = "runs/Pendulum-v1/version_0/checkpoints/last.ckpt"
     module = RRDModule.load_from_checkpoint(path)
     assert module.agent.critic.members[1][0].out_features == 12
-    assert module.agent.configuration()["init_args"]["critic"] == "my_networks.MyCritic"
+    assert module.agent.configuration()["init_args"]["critic"] == "my_critics.MyCritic"
     main(["test", "--ckpt_path", path])

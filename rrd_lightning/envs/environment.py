@@ -19,6 +19,7 @@ from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.sequential import SequentialVectorEnv
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.success import SuccessOf
 
 Vectorization = Literal["sync", "async"]
 
@@ -34,13 +35,19 @@ class Environment:
             registers it first. Or a LIBERO task, such as ``libero_goal/NAME`` or ``libero_goal:8``.
         max_episode_steps: time limit in steps; the environment's own by default.
         kwargs: passed to the environment's constructor.
+        success_of: the step whose ``success`` or ``is_success`` in the infos decides whether an episode is a
+            success: its ``"last"``, or ``"any"``.
 
     Raises:
         ParameterError: if no environment has the id, or it cannot be made.
     """
 
     def __init__(
-        self, id: str, max_episode_steps: int | None = None, kwargs: dict[str, Any] | None = None
+        self,
+        id: str,
+        max_episode_steps: int | None = None,
+        kwargs: dict[str, Any] | None = None,
+        success_of: SuccessOf = "last",
     ) -> None:
         if max_episode_steps is not None:
             require_positive(max_episode_steps=max_episode_steps)
@@ -49,6 +56,7 @@ class Environment:
         self._spec = spec  # a worker process may not have registered the id
         self.kwargs = kwargs or {}
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps
+        self.success_of: SuccessOf = success_of
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor."""
@@ -61,7 +69,7 @@ class Environment:
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        return EpisodicFeedback(env)
+        return EpisodicFeedback(env, self.success_of, endless=self.max_episode_steps is None)
 
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
@@ -70,7 +78,7 @@ class Environment:
 
         ``"async"`` starts worker processes. They import the running script, which therefore needs an
         ``if __name__ == "__main__":`` guard. A worker that fails, or does not answer within `timeout`
-        seconds, is replaced (`Workers`).
+        seconds, is replaced (`Workers`), and so is an environment that raises an error in this process.
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)

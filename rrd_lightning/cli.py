@@ -146,6 +146,7 @@ class RRDCLI(OpenCLI):
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
+        self.datamodule.check_demonstrations(self.model, self.trainer, self.section("ckpt_path"))
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

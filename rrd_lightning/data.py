@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
@@ -62,8 +63,7 @@ class ReplayDataModule(LightningDataModule):
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
-        ParameterError: if a size is not positive, a subsequence is larger than the batch, or
-            demonstrations are not there.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch.
     """
 
     def __init__(
@@ -151,14 +151,30 @@ class ReplayDataModule(LightningDataModule):
                 if self.storage == "memmap":
                     rank_zero_info("The full replay does not fit in the free memory: it is kept on disk")
             plan.check(self.storage, self.scratch_dir)
-        if self.demonstrations:
-            processes = trainer.world_size if trainer else 1
-            self.demonstrations.check(_spaces(module), self.capacity, processes)
+
+    def check_demonstrations(self, module: Any, trainer: Any = None, ckpt_path: Any = None) -> None:
+        """Check every demonstration, as far as that is cheap, and that the replay can hold them.
+
+        Args:
+            module: the `RRDModule`.
+            trainer: of the run, if there is one.
+            ckpt_path: the checkpoint that the run goes on from, if any. If it brings its replay, and none are
+                held out, the demonstrations are not looked for.
+
+        Raises:
+            ParameterError: as `Demonstrations.check` does.
+        """
+        if self.demonstrations is None:
+            return
+        if ckpt_path and not self.demonstrations.held_out and read_checkpoint(ckpt_path).get("replay"):
+            return
+        self.demonstrations.check(_spaces(module), self.capacity, trainer.world_size if trainer else 1)
 
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
         if self.demonstrations and self.trainer and not len(self.replay):
             module: Any = self.trainer.lightning_module
+            self.check_demonstrations(module, self.trainer)
             fill(self.replay, self.demonstrations, _spaces(module), self.trainer)
             module.observe(self.replay.observations())
 
@@ -177,6 +193,8 @@ class ReplayDataModule(LightningDataModule):
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
+        if self.demonstrations and self.demonstrations.held_out:
+            self.check_demonstrations(module, trainer)  # the others if the replay turns out to be empty
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
@@ -32,6 +32,7 @@ __all__ = [
     "has_tensor_hooks",
     "lerp_all",
     "log_as_of",
+    "stop_by_evaluations",
     "tree_leaves",
     "tree_map",
     "unchecked_tensordict",
@@ -168,6 +169,16 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     Noticed by: tests/callbacks/test_videos.py.
     """
     writer._get_file_writer().add_summary(summary, step)
+
+
+def stop_by_evaluations(trainer: Any) -> None:
+    """Let `EarlyStopping` that watches an evaluation's metric look after evaluations, rather than after epochs.
+
+    Noticed by: tests/callbacks/test_evaluate.py.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("evaluate/"):
+            callback._check_on_train_epoch_end = False
 
 
 class FindableCheckpoint(ModelCheckpoint):

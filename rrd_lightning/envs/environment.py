@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any, Literal
 
 import gymnasium
-from gymnasium import Env, Space
+from gymnasium import Env, Space, Wrapper
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
+from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.libero_task import find_task
@@ -95,6 +96,12 @@ class Environment:
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:
         env = self.make()
+        if names := _with_running_statistics(env):
+            rank_zero_warn(
+                f"env.id={self.id!r}: {', '.join(names)} keeps running statistics, which begin anew in each "
+                "environment, each evaluation and each resumed run: leave it out, and set "
+                "model.normalize_observations for observations"
+            )
         spaces_of_one = env.env.observation_space, env.env.action_space
         env.close()
         return spaces_of_one
@@ -108,6 +115,16 @@ class Environment:
     def action_space(self) -> Space[Any]:
         """The action space of a single environment, with its own bounds."""
         return self._spaces[1]
+
+
+def _with_running_statistics(env: Env[Any, Any]) -> list[str]:
+    """Return the names of an environment's wrappers that normalise by what they have seen."""
+    names = []
+    while isinstance(env, Wrapper):
+        if any(type(value).__name__ == "RunningMeanStd" for value in vars(env).values()):
+            names.append(type(env).__name__)
+        env = env.env
+    return names
 
 
 def _find_spec(id: str) -> EnvSpec:

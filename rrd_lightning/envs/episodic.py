@@ -11,7 +11,7 @@ from gymnasium import Env, Wrapper
 
 from rrd_lightning.envs.failures import UnusableValueError
 from rrd_lightning.spaces import single_precision, unit_actions
-from rrd_lightning.success import SuccessOf, find_success, follow_success
+from rrd_lightning.success import SUCCESS_KEYS, SuccessOf, find_success, follow_success
 
 TRUE_REWARD = "true_reward"
 INITIAL_STATE = "initial_state"
@@ -119,7 +119,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
                 "an episode without an end, and it has no time limit: set env.max_episode_steps"
             )
         passed: dict[str, Any] = {TRUE_REWARD: true_reward}
-        self._follow_success(info)
+        if self._success is not None or not info.keys().isdisjoint(SUCCESS_KEYS):
+            self._follow_success(info)
         if self._success is not None:
             passed["success"] = self._success
         return observed, feedback, ends, cut, passed

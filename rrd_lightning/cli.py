@@ -22,6 +22,7 @@ from rrd_lightning.callbacks import (
     EnvStepProgressBar,
     Evaluate,
     Judge,
+    Monitor,
     Plots,
     Relabel,
     Videos,
@@ -155,7 +156,7 @@ class RRDCLI(OpenCLI):
         config = self.section("trainer")
         callbacks: list[Callback] = [Videos()]
         if self.section("env"):
-            callbacks.append(Plots())
+            callbacks += [Monitor(), Plots()]
         else:
             callbacks.append(Judge())
             for section in ("collect", "evaluate"):

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import Environment
-from rrd_lightning.callbacks import Checkpoint, Evaluate
+from rrd_lightning.callbacks import Checkpoint, Evaluate, Monitor
 from tests.runs import make_collect, make_data, make_module, make_trainer
 
 
@@ -78,7 +78,7 @@ def fit(
     model, datamodule = make_module(env, **module), make_data(**(data or {}))
     total = total or 2 * warmup + 100
     collect = make_collect(env, num_envs=num_envs, warmup_steps=warmup, total_env_steps=total)
-    callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100)]
+    callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100), Monitor()]
     if stop_at is not None:
         callbacks.append(StopAt(stop_at) if isinstance(stop_at, int) else stop_at)
     trainer = make_trainer(

@@ -16,7 +16,7 @@ from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import require_positive
 
 TAIL = 10  # steps
-FALL = 0.3  # of the success rate, that is no chance
+FALL = 0.2  # of the success rate; less may be chance
 WARNING_INTERVAL = 5  # times the episodes
 
 
@@ -24,7 +24,7 @@ class Monitor(Callback):
     """Logs success and predicted rewards Σ r̂ of the episodes collected last, and warns of exploitation.
 
     A policy exploits a reward model if it finds what is rewarded and is no success: Σ r̂ rises while the
-    success rate falls. The last episodes are compared with those of the largest success rate so far. The
+    success rate falls to half of the largest so far, and Σ r̂ is larger than it was then. The
     predictions are those of the moment at which an episode ends. Nothing is logged where success is unknown.
 
     Args:
@@ -96,15 +96,16 @@ class Monitor(Callback):
         if self._best is None or rate >= self._best[0]:
             self._best = [rate, mean]
         best_rate, mean_then = self._best
-        if rate > best_rate - FALL or mean <= mean_then or finished < self._quiet_until:
+        fell = rate <= best_rate / 2 and rate <= best_rate - FALL
+        if not fell or mean <= mean_then or finished < self._quiet_until:
             return
         self._quiet_until = finished + WARNING_INTERVAL * self.episodes
         self.warned.append(env_steps)
         rank_zero_warn(
             f"THE REWARD MODEL IS BEING EXPLOITED: after {env_steps} environment steps the success rate "
             f"of the last {self.episodes} episodes is {rate:.2f}, it was {best_rate:.2f}, while their "
-            f"predicted return rose from {mean_then:.3g} to {mean:.3g}. Let the reward model learn from what is collected, and "
-            "see docs/phases.md"
+            f"predicted return rose from {mean_then:.3g} to {mean:.3g}. Let the reward model learn from what is "
+            "collected, and see docs/phases.md"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -104,8 +104,8 @@ class Monitor(Callback):
         rank_zero_warn(
             f"THE REWARD MODEL IS BEING EXPLOITED: after {env_steps} environment steps the success rate "
             f"of the last {self.episodes} episodes is {rate:.2f}, it was {best_rate:.2f}, while their "
-            f"predicted return rose from {mean_then:.3g} to {mean:.3g}. Let the reward model learn from what is "
-            "collected, and see docs/phases.md"
+            f"predicted return rose from {mean_then:.3g} to {mean:.3g}. Let the reward model learn from what "
+            "is collected, and see docs/phases.md"
         )
 
     def state_dict(self) -> dict[str, Any]:

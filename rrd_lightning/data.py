@@ -10,12 +10,14 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning import keys
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import zeros
 
 
 class ReplayDataModule(LightningDataModule):
@@ -179,7 +181,10 @@ class ReplayDataModule(LightningDataModule):
         self.check(module, trainer)
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
+            # All processes have compared the free space with what they take together.
+            trainer.strategy.barrier("replay is checked")
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
+            self.replay.reserve(_example_record(_spaces(module)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration, and the seed of the hold-out split."""
@@ -269,3 +274,8 @@ def no_collection() -> None:
 def _spaces(module: Any) -> tuple[Any, Any]:
     spaces: tuple[Any, Any] = module.model_spaces
     return spaces
+
+
+def _example_record(spaces: tuple[Any, Any]) -> TensorDict:
+    observation, action = (zeros(space, 1) for space in spaces)
+    return TensorDict({keys.OBSERVATION: observation, keys.ACTION: action, keys.REWARD: torch.zeros(1)}, [1])

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 from gymnasium import Space, spaces
 
+from rrd_lightning.disk import human
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.free_memory import free_memory
 from rrd_lightning.replay.buffer import ring_size
 from rrd_lightning.replay.sampler import Draws
 
@@ -131,7 +132,7 @@ class MemoryPlan:
 
     def choose_storage(self) -> Literal["memory", "memmap"]:
         """Return ``"memory"`` if the full replay fits in the free memory, else ``"memmap"``."""
-        return "memory" if self.replay <= psutil.virtual_memory().available else "memmap"
+        return "memory" if self.replay <= free_memory() else "memmap"
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.
@@ -140,7 +141,7 @@ class MemoryPlan:
             ParameterError: if it does not, naming the largest capacity that would.
         """
         if storage == "memory":
-            place, free = "free memory", psutil.virtual_memory().available
+            place, free = "free memory", free_memory()
         else:
             folder = scratch_dir or tempfile.gettempdir()
             while not Path(folder).exists():
@@ -161,12 +162,3 @@ def space_bytes(space: Space[Any]) -> int:
     if isinstance(space, spaces.Dict):
         return sum(space_bytes(part) for part in space.spaces.values())
     return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
-
-
-def human(count: float) -> str:
-    """Format a number of bytes in decimal units: 1 MB is 10⁶ bytes."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

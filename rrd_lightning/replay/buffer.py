@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayB
 from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
+from rrd_lightning.disk import discard, reserve, temporary_folder
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.replay.batches import BatchIndices, BatchMaker, LazyBatches, Nested
 from rrd_lightning.replay.memory_pool import MemoryPool
@@ -75,6 +74,8 @@ class EpisodeReplay:
         self.sampler = sampler
         self.episodes = sampler.table
         self._records = ring_size(capacity)
+        self._folder: Path | None = None
+        self._reserved = False
         self.storage = (
             LazyTensorStorage(self._records) if storage == "memory" else self._storage_on_disk(scratch_dir)
         )
@@ -89,11 +90,30 @@ class EpisodeReplay:
 
     def _storage_on_disk(self, scratch_dir: str | None) -> LazyMemmapStorage:
         """Make a storage in a folder of its own, which is deleted with the replay."""
-        if scratch_dir is not None:
-            Path(scratch_dir).mkdir(parents=True, exist_ok=True)
-        folder = mkdtemp(prefix="replay-", dir=scratch_dir)
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return LazyMemmapStorage(self._records, scratch_dir=folder)
+        parent = None if scratch_dir is None else Path(scratch_dir)
+        try:
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            self._folder, owner = temporary_folder("replay-", parent)
+        except OSError as error:
+            raise ParameterError("data.scratch_dir", scratch_dir, f"cannot be written to ({error})") from error
+        weakref.finalize(self, discard, self._folder, owner)
+        return LazyMemmapStorage(self._records, scratch_dir=str(self._folder))
+
+    def reserve(self, record: TensorDictBase) -> None:
+        """Take the disk space of the full replay, if it is kept on disk; nothing must be stored yet.
+
+        Args:
+            record: ``[1]``, any record, with observation, action and true reward.
+
+        Raises:
+            ParameterError: if the disk is too full, with what is missing.
+        """
+        if self._folder is not None and not self._reserved:
+            self.buffer.extend(record)  # makes the files
+            self.buffer.empty()
+            reserve(self._folder, "data.scratch_dir")
+        self._reserved = True
 
     def __len__(self) -> int:
         """The number of stored transitions."""
@@ -161,6 +181,7 @@ class EpisodeReplay:
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
+        self.reserve(records[:1].contiguous())
         self.buffer.extend(records.contiguous())  # the first records decide the memory layout of the ring
         self._stored = self.storage[:]
         self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool)

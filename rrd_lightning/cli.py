@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ TRAINER_DEFAULTS = {
     "default_root_dir": DEFAULT_ROOT,
     "enable_model_summary": False,
 }
+
+
+def report(args: list[str]) -> None:
+    """Run ``rrd report``; what it needs beyond the rest is imported here.
+
+    Raises:
+        ParameterError: if pandas or scipy is missing.
+    """
+    if find_spec("pandas") is None or find_spec("scipy") is None:
+        raise ParameterError("report", args, "needs pandas and scipy: pip install 'rrd-lightning[report]'")
+    from rrd_lightning.report import main
+
+    main(args)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -195,6 +209,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[:1] == ["export"]:
             auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
+        if args[:1] == ["report"]:
+            report(args[1:])
             return
         RRDCLI(
             RRDModule,

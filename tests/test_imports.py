@@ -15,7 +15,7 @@ ROWS = [
     ["networks", "replay", "envs"],
     ["checkpoint", "component", "adapter", "memory", "judging"],
     ["decomposition", "agents"],
-    ["datasets", "pictures", "engines"],
+    ["datasets", "pictures", "engines", "report"],
     ["inference"],
     ["data", "module", "arguments"],
     ["callbacks", "export"],

@@ -120,12 +120,14 @@ class Collect(Callback):
                 data.capacity,
                 f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
             )
-        if self.env.max_episode_steps and data.capacity // processes < self.env.max_episode_steps:
+        room = data.capacity // processes - data.kept_transitions
+        if room < (self.env.max_episode_steps or 0):
+            kept = f" beside the {data.kept_transitions} of the demonstrations" if data.kept_transitions else ""
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
                 f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
-                f"of {self.env.id}".lstrip(),
+                f"of {self.env.id}{kept}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:

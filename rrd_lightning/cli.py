@@ -150,13 +150,13 @@ class RRDCLI(OpenCLI):
 
     def before_fit(self) -> None:
         """Check what involves several sections, before loggers create folders."""
-        if self.section("env"):
-            self.section("collect").check(self.datamodule, self.trainer.world_size)
-        elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+        if not self.section("env") and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
+        if self.section("env"):
+            self.section("collect").check(self.datamodule, self.trainer.world_size)
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -15,7 +15,7 @@ from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
+from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
 from rrd_lightning.spaces import zeros
 
@@ -55,17 +55,25 @@ class ReplayDataModule(LightningDataModule):
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the demonstrations that is held out from training. They are what validation
             and testing use in a run without an environment.
+        demonstration_share: share of each batch's transitions that comes from the demonstrations, which then
+            never leave the replay; one half in RLPD. By default all stored transitions are alike, and the
+            oldest leave first.
+        demonstration_subsequences: let this share hold for the subsequences, too.
+        balance_success: draw half of the subsequences from successful episodes and half from failed ones, as
+            long as there are both.
 
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
+        kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
+            counted them.
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
-        ParameterError: if a size is not positive, a subsequence is larger than the batch, or
-            demonstrations are not there.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch, demonstrations are
+            not there, or what is to be drawn from them cannot be.
     """
 
     def __init__(
@@ -84,6 +92,9 @@ class ReplayDataModule(LightningDataModule):
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
+        demonstration_share: float | None = None,
+        demonstration_subsequences: bool = False,
+        balance_success: bool = False,
     ) -> None:
         super().__init__()
         require_positive(
@@ -99,7 +110,14 @@ class ReplayDataModule(LightningDataModule):
         self.capacity = capacity
         self.storage = storage
         self.scratch_dir = scratch_dir
+        self.keep_demonstrations = demonstration_share is not None
+        self.kept_transitions = 0
+        mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
+        if mixed:
+            sampler = _mixed(sampler)
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
+        if isinstance(self._sampler, MixedSampler) and mixed:
+            self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
         self.replay = self._make_replay(capacity)
         self.refill: Callable[[], None] = no_collection
         self.batches_left = 0
@@ -107,6 +125,10 @@ class ReplayDataModule(LightningDataModule):
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
             self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+        elif demonstration_share is not None:
+            raise ParameterError(
+                "data.demonstration_share", demonstration_share, "needs data.demonstrations to draw from"
+            )
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -116,7 +138,7 @@ class ReplayDataModule(LightningDataModule):
     def _make_replay(self, capacity: int) -> EpisodeReplay:
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
-        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir)
+        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir, self.keep_demonstrations)
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Return the memory that a run with this module takes."""
@@ -155,7 +177,8 @@ class ReplayDataModule(LightningDataModule):
             plan.check(self.storage, self.scratch_dir)
         if self.demonstrations:
             processes = trainer.world_size if trainer else 1
-            self.demonstrations.check(_spaces(module), self.capacity, processes)
+            largest = self.demonstrations.check(_spaces(module), self.capacity, processes)
+            self.kept_transitions = largest if self.keep_demonstrations else 0
 
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
@@ -265,6 +288,19 @@ class NoEpisodes:
     def __iter__(self) -> Iterator[TensorDict]:
         """Yield no episode."""
         return iter(())
+
+
+def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
+    if sampler is PairedSampler:
+        return MixedSampler
+    if issubclass(sampler, MixedSampler):
+        return sampler
+    raise ParameterError(
+        "data.sampler",
+        sampler.__name__,
+        "draws in its own way, without data.demonstration_share and data.balance_success: leave these out, or "
+        "make it a subclass of MixedSampler",
+    )
 
 
 def no_collection() -> None:

@@ -18,8 +18,9 @@ from rrd_lightning.free_memory import free_memory
 from rrd_lightning.replay.buffer import ring_size
 from rrd_lightning.replay.sampler import Draws
 
-# Bytes of a transition beside its step: true reward, done, terminated, episode return, episode length.
-TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
+# Bytes of a transition beside its step: true reward, done, terminated, demonstration, episode return, episode
+# length, success.
+TRANSITION_FACTS = 4 + 1 + 1 + 1 + 4 + 8 + 1
 # Of a subsequence: episode return, episode length, success, with replacement.
 SUBSEQUENCE_FACTS = 4 + 8 + 1 + 1
 # Of a row of a whole episode: episode return, episode length, success, episode; and of each step: mask.

@@ -19,7 +19,7 @@ from rrd_lightning.checkpoint.files import link, read, write
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.replay.buffer import EpisodeReplay
 
-COLUMNS = ("length", "episode_return", "terminated", "success")
+COLUMNS = ("length", "episode_return", "terminated", "success", "demonstration")
 NAME = re.compile(r"episodes-(\d+)-(\d+)\.pt")
 # Bounds the memory that a save copies at once, and the disk space that one live episode keeps occupied.
 FILE_BYTES = 2**28

@@ -40,13 +40,15 @@ class EpisodeReplay:
     An episode of T steps takes T + 1 successive records of (observation, action, true reward): the
     next observation of step t is the observation of record t + 1, and the last record holds an
     observation alone. Episodes come in finished, through `add_episode`; `sample` draws a paired batch.
-    When the ring is full, the oldest episodes leave as a whole.
+    When the ring is full, the oldest episodes leave as a whole. Demonstrations that are to be kept are stored
+    anew as the newest when their turn comes.
 
     Args:
         capacity: largest number of transitions in the replay.
         sampler: draws the steps of each batch.
         storage: ``"memory"``, or ``"memmap"`` for files on disk.
         scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
+        keep_demonstrations: never let demonstrations leave.
 
     Attributes:
         capacity: as given.
@@ -66,12 +68,14 @@ class EpisodeReplay:
         sampler: PairedSampler,
         storage: str = "memory",
         scratch_dir: str | None = None,
+        keep_demonstrations: bool = False,
     ) -> None:
         require_positive(capacity=capacity)
         if storage not in {"memory", "memmap"}:
             raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
         self.capacity = capacity
         self.sampler = sampler
+        self.keep_demonstrations = keep_demonstrations
         self.episodes = sampler.table
         self._records = ring_size(capacity)
         self._folder: Path | None = None
@@ -119,17 +123,19 @@ class EpisodeReplay:
         """The number of stored transitions."""
         return self.episodes.transitions
 
-    def add_episode(self, episode: TensorDictBase) -> None:
+    def add_episode(self, episode: TensorDictBase, *, demonstration: bool = False) -> None:
         """Store a finished episode; the oldest episodes make room for it.
 
         Args:
             episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
                 (the true ones), ``episode_return`` and ``terminated`` ``[]``, and ``success`` ``[]`` where
                 it is known.
+            demonstration: it was not collected.
 
         Raises:
             ParameterError: if the episode has no step, is longer than the capacity, lacks a part, has
-                parts of different lengths, or holds a number that is not finite.
+                parts of different lengths, or holds a number that is not finite; or if kept demonstrations
+                leave no room for it.
         """
         length = self._check(episode)
         while len(self) + length > self.capacity:
@@ -148,6 +154,7 @@ class EpisodeReplay:
             episode_return=episode.get(keys.EPISODE_RETURN)[None],
             terminated=episode.get(keys.TERMINATED)[None],
             success=torch.tensor([int(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else -1]),
+            demonstration=torch.tensor([demonstration]),
         )
 
     def add_episodes(
@@ -158,6 +165,7 @@ class EpisodeReplay:
         episode_return: Tensor,
         terminated: Tensor,
         success: Tensor,
+        demonstration: Tensor,
     ) -> None:
         """Store the records of one or several valid episodes, as `records` returns them.
 
@@ -169,9 +177,10 @@ class EpisodeReplay:
             episode_return: ``[episodes]``, R.
             terminated: ``[episodes]``.
             success: ``[episodes]``: 1, 0, or -1 where it is not known.
+            demonstration: ``[episodes]``.
 
         Raises:
-            ParameterError: if the records are more than the ring's.
+            ParameterError: if the records are more than the ring's, or than kept demonstrations leave room for.
         """
         if len(records) > self._records:
             raise ParameterError(
@@ -181,21 +190,48 @@ class EpisodeReplay:
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
+        self._write(records)
+        columns = {
+            "length": length,
+            "episode_return": episode_return,
+            "terminated": terminated,
+            "success": success,
+            "demonstration": demonstration,
+        }
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+            facts = dict(zip(columns, row, strict=True))
+            self.episodes.append(start=self._next_record, **facts)
+            self._advance(facts["length"] + 1)
+
+    def _write(self, records: TensorDictBase) -> None:
         self.reserve(records[:1].contiguous())
         self.buffer.extend(records.contiguous())  # the first records decide the memory layout of the ring
         self._stored = self.storage[:]
         self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool)
         self._record_bytes = int(self._stored[:1].bytes())
-        columns = length, episode_return, terminated, success
-        for row in zip(*(column.tolist() for column in columns), strict=True):
-            facts = dict(zip(("length", "episode_return", "terminated", "success"), row, strict=True))
-            self.episodes.append(start=self._next_record, **facts)
-            count = facts["length"] + 1
-            self._used_records += count
-            self._next_record = (self._next_record + count) % self._records
+
+    def _advance(self, count: int) -> None:
+        self._used_records += count
+        self._next_record = (self._next_record + count) % self._records
 
     def _drop_oldest(self) -> None:
-        self._used_records -= self.episodes.pop_oldest() + 1
+        demonstration = self.episodes.live["demonstration"]
+        if not (self.keep_demonstrations and demonstration[0]):
+            self._used_records -= self.episodes.pop_oldest() + 1
+            return
+        if demonstration.all():
+            raise ParameterError(
+                "data.capacity",
+                self.capacity,
+                f"has no room for an episode beside the {len(self)} transitions of the demonstrations, "
+                "which are kept",
+            )
+        start, length = (self.episodes[column][:1] for column in ("start", "length"))
+        count = int(length) + 1
+        self._used_records -= count
+        self._write(TensorDict.from_dict(self.records(start, length), batch_size=[count]))
+        self.episodes.renew_oldest(self._next_record)
+        self._advance(count)
 
     @property
     def record_bytes(self) -> int:
@@ -268,9 +304,6 @@ class EpisodeReplay:
         others = {name: each for name, each in draws.items() if name not in steps}
         parts = {name: self._facts(draw) for name, draw in steps.items()}
         parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
-        if keys.SUBSEQUENCES in steps:
-            success = self.episodes.live["success"].take(steps[keys.SUBSEQUENCES].episode)
-            parts[keys.SUBSEQUENCES][keys.SUCCESS] = torch.from_numpy(success)
         sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
         return BatchIndices(positions, sizes, parts, others, self.episodes.statistics())
 
@@ -279,6 +312,7 @@ class EpisodeReplay:
         return {
             keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(draw.episode)),
             keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(draw.episode)),
+            keys.SUCCESS: torch.from_numpy(live["success"].take(draw.episode)),
             **draw.facts,
         }
 
@@ -288,6 +322,7 @@ class EpisodeReplay:
         return {
             keys.DONE: torch.from_numpy(done),
             keys.TERMINATED: torch.from_numpy(done & live["terminated"].take(transitions.episode)),
+            keys.DEMONSTRATION: torch.from_numpy(live["demonstration"].take(transitions.episode)),
         }
 
     def _check(self, episode: TensorDictBase) -> int:

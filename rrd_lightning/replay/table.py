@@ -23,7 +23,8 @@ class EpisodeTable:
     * ``length``: T, its number of transitions,
     * ``episode_return``: R,
     * ``terminated``: whether its last step terminated the task,
-    * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known.
+    * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known,
+    * ``demonstration``: whether it is a demonstration, rather than collected.
 
     Attributes:
         live: the live rows of each column, ``[len(self)]``, as NumPy views, which on a few rows are
@@ -42,6 +43,7 @@ class EpisodeTable:
             "episode_return": np.zeros(1024, np.float32),
             "terminated": np.zeros(1024, np.bool_),
             "success": np.zeros(1024, np.int8),
+            "demonstration": np.zeros(1024, np.bool_),
         }
         self._first = 0
         self._last = 0
@@ -83,7 +85,16 @@ class EpisodeTable:
             }
         return self._statistics
 
-    def append(self, *, start: int, length: int, episode_return: float, terminated: bool, success: int) -> None:
+    def append(
+        self,
+        *,
+        start: int,
+        length: int,
+        episode_return: float,
+        terminated: bool,
+        success: int,
+        demonstration: bool = False,
+    ) -> None:
         """Add the newest episode."""
         if self._last == len(self._columns["begin"]):
             self._grow()
@@ -94,6 +105,7 @@ class EpisodeTable:
             "episode_return": episode_return,
             "terminated": terminated,
             "success": success,
+            "demonstration": demonstration,
         }
         for name, value in row.items():
             self._columns[name][self._last] = value
@@ -110,6 +122,17 @@ class EpisodeTable:
         self._update_views()
         self.transitions -= length
         self.removed_transitions += length
+        return length
+
+    def renew_oldest(self, start: int) -> int:
+        """Make the oldest episode the newest, its records now at `start`, and return its length.
+
+        It counts as another episode that was appended, but not its transitions, which are not new.
+        """
+        row = {name: column[0].item() for name, column in self.live.items() if name != "begin"}
+        length = self.pop_oldest()
+        self.append(**{**row, "start": start})
+        self.appended_transitions -= length
         return length
 
     def _update_views(self) -> None:

@@ -30,7 +30,7 @@ class Checkpoint(LightningCheckpoint):
     the same bits as an uninterrupted one. The checkpoints of the evaluations with the largest mean
     return are ``env_steps=N.ckpt``, and ``best.ckpt`` is a second name of the best of them. In a run
     without an environment the best have the smallest error of the predicted returns, and are named
-    ``updates=N.ckpt``.
+    ``updates=N.ckpt``; as is what phases have made before the first environment step.
 
     Each file is staged, flushed to disk and renamed, so that a valid checkpoint exists at every moment.
     A save writes only the episodes that are new since the last one. On SIGINT and SIGTERM the run
@@ -41,7 +41,7 @@ class Checkpoint(LightningCheckpoint):
 
     Args:
         every_n_env_steps: environment steps between saves, or updates in a run without an
-            environment; the end of a run is saved as well.
+            environment and before the first step; the end of a run is saved as well.
         save_last: write ``last.ckpt``.
         save_top_k: number of best checkpoints to keep; -1 for all.
         save_replay: save the replay too. Without it, a resumed run fills a new one in a new warm-up.
@@ -85,6 +85,8 @@ class Checkpoint(LightningCheckpoint):
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
         if self._to_restore is None:
+            # Before the first environment step the clock is negative.
+            self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
             return
         saved, source = self._to_restore, Path(trainer.ckpt_path).parent
         self._to_restore = None
@@ -214,8 +216,8 @@ class Checkpoint(LightningCheckpoint):
 
     def _save_pending_best(self, trainer: Any, module: Any) -> None:
         if self._pending_best is not None:
-            clock = "env_steps" if module.env_steps else "updates"
-            name = f"{clock}={module.progress}.ckpt"
+            steps = module.env_steps
+            name = f"env_steps={steps}.ckpt" if steps else f"updates={trainer.global_step}.ckpt"
             self._kept.scores[name] = self._pending_best
             self._pending_best = None
             self._save(trainer, module, name)
@@ -259,7 +261,7 @@ def _score(trainer: Any, module: Any) -> float:
     It is the mean return, or minus the error of the predicted returns in a run without an environment.
     """
     metrics = trainer.callback_metrics
-    if module.env_steps:
+    if module.collects:
         return float(metrics.get("evaluate/return_mean", math.nan))
     return -float(metrics.get("evaluate/return_error", math.nan))
 

@@ -151,6 +151,7 @@ class Collect(Callback):
                 "deterministic given seed and actions): they start new episodes"
             )
         self._to_restore = None
+        pl_module.collects = True
         trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -179,6 +179,35 @@ class ReplayDataModule(LightningDataModule):
             processes = trainer.world_size if trainer else 1
             largest = self.demonstrations.check(_spaces(module), self.capacity, processes)
             self.kept_transitions = largest if self.keep_demonstrations else 0
+        self._check_what_needs_demonstrations(module)
+
+    def _check_what_needs_demonstrations(self, module: Any) -> None:
+        """Make sure that there is what phases and cloning learn from."""
+        if self.demonstrations is None:
+            if module.phases.before_collection:
+                names = [phase.name for phase in module.phases.phases if phase.updates]
+                raise ParameterError(
+                    "model.phases", names, "learn from demonstrations: set data.demonstrations"
+                )
+            if "cloning" in module.loss_names():
+                weight = module.agent.cloning_weight
+                raise ParameterError("agent.cloning_weight", weight, "needs data.demonstrations to imitate")
+        elif "cloning" in module.loss_names():
+            training, _ = self.demonstrations.split(_spaces(module))
+            if all(entry.facts.success is False for entry in training):
+                weight = module.agent.cloning_weight
+                raise ParameterError(
+                    "agent.cloning_weight", weight, "needs a demonstration that has not failed, to imitate"
+                )
+
+    def begin_iteration(self) -> None:
+        """Collect, unless the run is in a phase before its first environment step, and count batches anew."""
+        module: Any = self.trainer and self.trainer.lightning_module
+        if left := module.phases.left(module.global_step) if module else 0:
+            self.batches_left = min(self.train_batches, left)
+            return
+        self.refill()
+        self.batches_left = self.train_batches
 
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
@@ -272,8 +301,7 @@ class PairedBatches:
         data.prefill()
         for _ in range(len(self)):
             if not (data.batches_left and len(data.replay)):
-                data.refill()
-                data.batches_left = data.train_batches
+                data.begin_iteration()
             count = min(data.updates_per_step, data.batches_left)
             data.batches_left -= count
             yield data.replay.sample_several(count) if data.updates_per_step > 1 else data.replay.sample()

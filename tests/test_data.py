@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from tensordict import TensorDict
 
-from rrd_lightning import ParameterError, ReplayDataModule, keys
+from rrd_lightning import ParameterError, ReplayDataModule, RRDModule, keys
 from rrd_lightning.decomposition import EpisodicReward
 from rrd_lightning.memory import MemoryPlan, human, space_bytes
 from tests.episodes import make_episode
@@ -109,7 +109,7 @@ def test_plan_is_what_a_batch_takes() -> None:
 def test_plan_of_whole_episodes_is_what_a_batch_takes() -> None:
     """Four episodes of 1000 steps, in 125 rows of 8 steps each."""
     data = make_data()
-    data.check(SimpleNamespace(decomposition=Whole(VECTOR, ACTION), model_spaces=(VECTOR, ACTION)))
+    data.check(RRDModule(VECTOR, ACTION, decomposition=Whole))
     data.replay.add_episode(make_episode(0, 1000))
     part = data.replay.sample()[keys.SUBSEQUENCES]
     plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="episodes")
@@ -166,7 +166,7 @@ def test_plan_is_printed_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run(collect={"total_env_steps": 120})
     assert "Paired batch: 1.46 kB" in caplog.text
-    assert "Iteration of 4 batches: 5.6 kB" in caplog.text
+    assert "Iteration of 4 batches: 5.86 kB" in caplog.text
     assert "Full replay of 2,000 transitions: 25.2 kB" in caplog.text
 
 

@@ -13,6 +13,7 @@ from tensordict import TensorDict
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
 from rrd_lightning.seeding import derive_seed
@@ -53,6 +54,8 @@ class ReplayDataModule(LightningDataModule):
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the demonstrations that is held out from training. They are what validation
             and testing use in a run without an environment.
+        feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
+            episode's; a collector sets it to its environment's.
 
     Attributes:
         replay: the replay.
@@ -82,6 +85,7 @@ class ReplayDataModule(LightningDataModule):
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
+        feedback_every: int | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -90,6 +94,8 @@ class ReplayDataModule(LightningDataModule):
             updates_per_step=updates_per_step,
             capacity=capacity,
         )
+        if feedback_every is not None:
+            require_positive(feedback_every=feedback_every)
         self.train_batches = train_batches
         self.updates_per_step = updates_per_step
         self.iterations_per_epoch = iterations_per_epoch
@@ -98,6 +104,8 @@ class ReplayDataModule(LightningDataModule):
         self.storage = storage
         self.scratch_dir = scratch_dir
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
+        self.feedback_every = feedback_every
+        self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
         self.refill: Callable[[], None] = no_collection
         self.batches_left = 0
@@ -114,7 +122,20 @@ class ReplayDataModule(LightningDataModule):
     def _make_replay(self, capacity: int) -> EpisodeReplay:
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
-        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir)
+        return EpisodeReplay(
+            capacity, self._sampler, storage, self.scratch_dir, self._observation_space, self.feedback_every
+        )
+
+    def expect_feedback_every(self, steps: int | None) -> None:
+        """Let episodes from now on have the return of every so many steps, as the environment gives it.
+
+        Raises:
+            ParameterError: if it was set to another number.
+        """
+        if self.feedback_every not in (None, steps):
+            problem = f"differs from the environment's feedback_every={steps}"
+            raise ParameterError("data.feedback_every", self.feedback_every, problem)
+        self.feedback_every = self.replay.feedback_every = steps
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Return the memory that a run with this module takes."""
@@ -130,6 +151,7 @@ class ReplayDataModule(LightningDataModule):
             processes=processes,
             processes_here=here,
             draws=module.decomposition.draws,
+            feedback_every=self.feedback_every,
         )
 
     def check(self, module: Any, trainer: Any = None) -> None:
@@ -144,6 +166,7 @@ class ReplayDataModule(LightningDataModule):
             raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
         module.decomposition.check(self._sampler.rrd_sample_size)
         self._sampler.draws = draws
+        self._observation_space = module.model_spaces[0]
         if not len(self.replay):
             plan = self.memory_plan(module, trainer)
             if self.storage == "auto":
@@ -267,5 +290,6 @@ def no_collection() -> None:
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
-    spaces: tuple[Any, Any] = module.model_spaces
-    return spaces
+    """What episodes hold: single frames, where the module sees stacks."""
+    observation_space, action_space = module.model_spaces
+    return frame_space(observation_space), action_space

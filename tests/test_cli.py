@@ -256,7 +256,7 @@ def test_checkpoint_of_a_newer_format() -> None:
     torch.save(
         {"rrd_lightning_format": 99, "state_dict": {}, "hyper_parameters": {}, "env_steps": 0}, "new.ckpt"
     )
-    message = "error: ckpt_path='new.ckpt': has format 99, .* reads format 4: use a newer version"
+    message = "error: ckpt_path='new.ckpt': has format 99, .* reads format 5: use a newer version"
     with pytest.raises(SystemExit, match=message):
         main(["test", "--ckpt_path", "new.ckpt"])
 

@@ -11,6 +11,7 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
+    ["frames"],
     ["seeding", "distributed", "kernels", "losses", "private", "spaces", "episode"],
     ["networks", "replay", "envs"],
     ["checkpoint", "component", "adapter", "memory", "judging"],

@@ -11,7 +11,7 @@ from rrd_lightning.checkpoint.files import read, write
 from rrd_lightning.errors import ParameterError
 
 # Incremented whenever old code cannot read new checkpoints, or new code old ones.
-FORMAT = 4
+FORMAT = 5
 FORMAT_KEY = "rrd_lightning_format"
 PATH_KEY = "path"
 REQUIRED = {FORMAT_KEY, "state_dict", "hyper_parameters", "env_steps"}

@@ -15,23 +15,28 @@ from rrd_lightning import keys
 class EpisodeTable:
     """A queue of episodes, stored by columns.
 
+    Where feedback is the return of every few steps, each such bag of steps has a row of its own, with its own
+    return and length. The rows of an episode follow one another, and leave together.
+
     Rows are appended at the back and removed at the front, so the live rows are one slice of each
     column, and looking up a transition takes time logarithmic in their number. Columns:
 
-    * ``begin``: transitions ever stored before this episode (so it is sorted),
-    * ``start``: position of the episode's first record in the ring,
+    * ``begin``: transitions ever stored before this row (so it is sorted),
+    * ``start``: position of its first record in the ring,
     * ``length``: T, its number of transitions,
     * ``episode_return``: R,
     * ``terminated``: whether its last step terminated the task,
-    * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known.
+    * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known,
+    * ``offset``: steps of the episode before the row's, 0 but for a later bag,
+    * ``ends``: whether the row is the last of its episode, always but for an earlier bag.
 
     Attributes:
         live: the live rows of each column, ``[len(self)]``, as NumPy views, which on a few rows are
             twice as fast as torch's.
-        transitions: transitions of all live episodes.
-        removed_transitions: transitions of the episodes that were removed.
-        appended: episodes ever appended; the live ones are the latest of them.
-        appended_transitions: transitions of all episodes ever appended.
+        transitions: transitions of all live rows.
+        removed_transitions: transitions of the rows that were removed.
+        appended: rows ever appended; the live ones are the latest of them.
+        appended_transitions: transitions of all rows ever appended.
     """
 
     def __init__(self) -> None:
@@ -42,6 +47,8 @@ class EpisodeTable:
             "episode_return": np.zeros(1024, np.float32),
             "terminated": np.zeros(1024, np.bool_),
             "success": np.zeros(1024, np.int8),
+            "offset": np.zeros(1024, np.int64),
+            "ends": np.zeros(1024, np.bool_),
         }
         self._first = 0
         self._last = 0
@@ -53,7 +60,7 @@ class EpisodeTable:
         self.appended_transitions = 0
 
     def __len__(self) -> int:
-        """The number of episodes."""
+        """The number of rows: of episodes, or of their bags."""
         return self._last - self._first
 
     def __getitem__(self, column: str) -> Tensor:
@@ -83,8 +90,18 @@ class EpisodeTable:
             }
         return self._statistics
 
-    def append(self, *, start: int, length: int, episode_return: float, terminated: bool, success: int) -> None:
-        """Add the newest episode."""
+    def append(
+        self,
+        *,
+        start: int,
+        length: int,
+        episode_return: float,
+        terminated: bool,
+        success: int,
+        offset: int = 0,
+        ends: bool = True,
+    ) -> None:
+        """Add the newest row."""
         if self._last == len(self._columns["begin"]):
             self._grow()
         row = {
@@ -94,6 +111,8 @@ class EpisodeTable:
             "episode_return": episode_return,
             "terminated": terminated,
             "success": success,
+            "offset": offset,
+            "ends": ends,
         }
         for name, value in row.items():
             self._columns[name][self._last] = value
@@ -104,9 +123,10 @@ class EpisodeTable:
         self.appended_transitions += length
 
     def pop_oldest(self) -> int:
-        """Remove the oldest episode and return its length."""
-        length = int(self._columns["length"][self._first])
-        self._first += 1
+        """Remove the oldest episode, with all of its rows, and return its length."""
+        rows = 1 + int(self.live["ends"].argmax())
+        length = int(self.live["length"][:rows].sum())
+        self._first += rows
         self._update_views()
         self.transitions -= length
         self.removed_transitions += length

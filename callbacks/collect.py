@@ -92,6 +92,8 @@ class Collect(Callback):
             raise ParameterError("trainer.strategy", name, "does not support several processes: use ddp")
         if stage == "fit":
             self.check(trainer.datamodule, trainer.world_size)
+            if self.env.feedback_every:
+                trainer.datamodule.expect_feedback_every(self.env.feedback_every)
 
     def check(self, data: ReplayDataModule, processes: int = 1) -> None:
         """Check that warm-up, batch size, capacity and episode length are consistent.
@@ -133,7 +135,7 @@ class Collect(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, restore them if the run is resumed, and collect whenever data is needed."""
         envs = self.env.make_vector(self.num_envs, self.vectorization, self.worker_timeout)
-        self._rollout = rollout = Rollout(envs)
+        self._rollout = rollout = Rollout(envs, self.env.frame_stack)
         rollout.dropped = self._dropped
         moment = trainer.global_rank, pl_module.env_steps
         rollout.envs.action_space.seed(derive_seed("warm-up", *moment))
@@ -215,8 +217,9 @@ class Collect(Callback):
     def _statistics(self, trainer: Any) -> dict[str, float]:
         """Return the metrics over all processes, and reset the sums."""
         replay = trainer.datamodule.replay
-        counts = [self._episodes, self._dropped, len(replay), len(replay.episodes), self._spent["seconds"]]
-        success = replay.episodes["success"]
+        ends = replay.episodes["ends"]
+        counts = [self._episodes, self._dropped, len(replay), int(ends.sum()), self._spent["seconds"]]
+        success = replay.episodes["success"][ends]
         counts += [int((success == 1).sum()), int((success >= 0).sum())]
         counts = summed(trainer, [*counts, *self._finished.values()])
         episodes, dropped, transitions, stored, seconds, successes, known, finished, returns, lengths = counts

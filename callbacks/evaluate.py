@@ -107,7 +107,7 @@ class EvaluationEpisodes:
     def __iter__(self) -> Iterator[TensorDict]:
         """Play the episodes, each with its seed."""
         envs = self._evaluate.env.make_vector(1)
-        rollout = Rollout(envs)
+        rollout = Rollout(envs, self._evaluate.env.frame_stack)
         try:
             trainer = self._module.trainer
             for episode in range(len(self)):

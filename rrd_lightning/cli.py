@@ -31,8 +31,10 @@ from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment
+from rrd_lightning.envs.environment import require_feedback
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
+from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
 from rrd_lightning.private import OpenCLI
 
@@ -75,13 +77,18 @@ class OptionalEnvironment(Environment):
     Args:
         id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that registers
             it first. None to learn from demonstrations alone.
+        frame_stack: let the images of so many steps be one observation. Episodes hold each once.
+        feedback_every: give the return of every so many steps, instead of the episode's at its end.
         options: as for `Environment`.
     """
 
-    def __init__(self, id: str | None = None, **options: Any) -> None:
-        self.id = ""
+    def __init__(
+        self, id: str | None = None, frame_stack: int = 1, feedback_every: int | None = None, **options: Any
+    ) -> None:
+        require_feedback(frame_stack, feedback_every)
+        self.id, self.frame_stack, self.feedback_every = "", frame_stack, feedback_every
         if id is not None:
-            super().__init__(id, **options)
+            super().__init__(id, frame_stack=frame_stack, feedback_every=feedback_every, **options)
 
     def __bool__(self) -> bool:
         return bool(self.id)
@@ -105,6 +112,8 @@ class ModelSpaces:
                 "env.id", None, "is missing: give the id of an environment, or data.demonstrations"
             )
         self.observation_space = source.observation_space
+        if not env:
+            self.observation_space = stack_space(self.observation_space, env.frame_stack)
         self.action_space = source.action_space
 
 
@@ -127,6 +136,7 @@ class RRDCLI(OpenCLI):
         parser.add_argument(
             "--wandb_project", type=str | None, help="Log to this Weights & Biases project too."
         )
+        parser.link_arguments("env.feedback_every", "data.feedback_every")
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
         parser.add_class_arguments(ModelSpaces, "spaces")

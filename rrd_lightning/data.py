@@ -14,6 +14,7 @@ from rrd_lightning import keys
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
@@ -61,6 +62,8 @@ class ReplayDataModule(LightningDataModule):
         demonstration_subsequences: let this share hold for the subsequences, too.
         balance_success: draw half of the subsequences from successful episodes and half from failed ones, as
             long as there are both.
+        feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
+            episode's; a collector sets it to its environment's.
 
     Attributes:
         replay: the replay.
@@ -95,6 +98,7 @@ class ReplayDataModule(LightningDataModule):
         demonstration_share: float | None = None,
         demonstration_subsequences: bool = False,
         balance_success: bool = False,
+        feedback_every: int | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -103,6 +107,8 @@ class ReplayDataModule(LightningDataModule):
             updates_per_step=updates_per_step,
             capacity=capacity,
         )
+        if feedback_every is not None:
+            require_positive(feedback_every=feedback_every)
         self.train_batches = train_batches
         self.updates_per_step = updates_per_step
         self.iterations_per_epoch = iterations_per_epoch
@@ -118,6 +124,8 @@ class ReplayDataModule(LightningDataModule):
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
         if isinstance(self._sampler, MixedSampler) and mixed:
             self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
+        self.feedback_every = feedback_every
+        self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
         self.refill: Callable[[], None] = no_collection
         self.batches_left = 0
@@ -138,7 +146,26 @@ class ReplayDataModule(LightningDataModule):
     def _make_replay(self, capacity: int) -> EpisodeReplay:
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
-        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir, self.keep_demonstrations)
+        return EpisodeReplay(
+            capacity,
+            self._sampler,
+            storage,
+            self.scratch_dir,
+            keep_demonstrations=self.keep_demonstrations,
+            observation_space=self._observation_space,
+            feedback_every=self.feedback_every,
+        )
+
+    def expect_feedback_every(self, steps: int | None) -> None:
+        """Let episodes from now on have the return of every so many steps, as the environment gives it.
+
+        Raises:
+            ParameterError: if it was set to another number.
+        """
+        if self.feedback_every not in (None, steps):
+            problem = f"differs from the environment's feedback_every={steps}"
+            raise ParameterError("data.feedback_every", self.feedback_every, problem)
+        self.feedback_every = self.replay.feedback_every = steps
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Return the memory that a run with this module takes."""
@@ -154,6 +181,7 @@ class ReplayDataModule(LightningDataModule):
             processes=processes,
             processes_here=here,
             draws=module.decomposition.draws,
+            feedback_every=self.feedback_every,
         )
 
     def check(self, module: Any, trainer: Any = None) -> None:
@@ -168,6 +196,7 @@ class ReplayDataModule(LightningDataModule):
             raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
         module.decomposition.check(self._sampler.rrd_sample_size)
         self._sampler.draws = draws
+        self._observation_space = module.model_spaces[0]
         if not len(self.replay):
             plan = self.memory_plan(module, trainer)
             if self.storage == "auto":
@@ -336,8 +365,9 @@ def no_collection() -> None:
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
-    spaces: tuple[Any, Any] = module.model_spaces
-    return spaces
+    """What episodes hold: single frames, where the module sees stacks."""
+    observation_space, action_space = module.model_spaces
+    return frame_space(observation_space), action_space
 
 
 def _example_record(spaces: tuple[Any, Any]) -> TensorDict:

@@ -25,7 +25,6 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
-from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
@@ -308,7 +307,7 @@ class RRDModule(Inference):
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
-        return self.rewards(episode_transitions(episode))
+        return self.episode_rewards(episode)
 
     def test_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""

@@ -11,6 +11,7 @@ from gymnasium import Space, spaces
 from tensordict import TensorDict
 
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.frames import StackedFrames
 
 Convert = Callable[[Any], Any]
 
@@ -21,6 +22,8 @@ def space_to_dict(space: Space[Any]) -> dict[str, Any]:
     Raises:
         ParameterError: for any other space.
     """
+    if isinstance(space, StackedFrames):
+        return {"type": "StackedFrames", "frame": space_to_dict(space.frame), "count": space.count}
     if isinstance(space, spaces.Box):
         return {
             "type": "Box",
@@ -43,6 +46,8 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         ParameterError: if the type is unknown.
     """
     kind = description["type"]
+    if kind == "StackedFrames":
+        return StackedFrames(space_from_dict(description["frame"]), description["count"])  # type: ignore[arg-type]
     if kind == "Box":
         shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
         low, high = (
@@ -53,7 +58,7 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         return spaces.Discrete(description["n"], start=description["start"])
     if kind == "Dict":
         return spaces.Dict({key: space_from_dict(part) for key, part in description["spaces"].items()})
-    raise ParameterError("space.type", kind, "must be 'Box', 'Discrete' or 'Dict'")
+    raise ParameterError("space.type", kind, "must be 'Box', 'Discrete', 'Dict' or 'StackedFrames'")
 
 
 def _bound(bound: np.ndarray[Any, Any]) -> Any:

@@ -11,7 +11,19 @@ ROOT = Path(rrd_lightning.__file__).parent
 # A room may import those of earlier rows, and its own.
 ROWS = [
     ["keys", "errors"],
-    ["seeding", "distributed", "kernels", "losses", "private", "spaces", "episode", "disk", "free_memory", "phases"],
+    ["frames"],
+    [
+        "seeding",
+        "distributed",
+        "kernels",
+        "losses",
+        "private",
+        "spaces",
+        "episode",
+        "disk",
+        "free_memory",
+        "phases",
+    ],
     ["networks", "replay", "envs"],
     ["checkpoint", "component", "adapter", "memory", "judging"],
     ["decomposition", "agents"],

@@ -3,5 +3,6 @@
 from rrd_lightning.envs.environment import Environment
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.rollout import Rollout
+from rrd_lightning.envs.seeded import SeededEpisodes
 
-__all__ = ["Environment", "EpisodicFeedback", "Rollout"]
+__all__ = ["Environment", "EpisodicFeedback", "Rollout", "SeededEpisodes"]

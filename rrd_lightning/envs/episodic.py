@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ Step = tuple[Any, float, bool, bool, dict[str, Any]]
 class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     """Withholds the reward until the episode ends, and then gives the sum of all rewards, the return.
 
+    With `feedback_every` it gives the sum of the rewards since the last feedback, every so many steps and at
+    the end.
+
     The environment's own reward of each step is in ``info["true_reward"]``, for evaluation. Of the
     environment's other infos only success is passed on, as ``info["success"]``: collecting unused infos
     at every step would take time. An environment that rewards only the last step is unchanged.
@@ -28,6 +32,10 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     Bounded continuous actions are float32 in [-1, 1] and scaled to the environment's bounds; float64
     observations become float32, the networks' precision. Separate wrappers for this would take a tenth
     of a fast simulator's time.
+
+    Args:
+        env: the environment.
+        feedback_every: steps from one feedback to the next; by default the whole episode.
 
     Attributes:
         to_native: scales an action to the environment's bounds.
@@ -37,11 +45,12 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         past: an `episode_start` and the actions since, for `fast_forward`.
     """
 
-    def __init__(self, env: Env[Any, Any]) -> None:
+    def __init__(self, env: Env[Any, Any], feedback_every: int | None = None) -> None:
         super().__init__(env)
         self.action_space, self.to_native = unit_actions(env.action_space)
         self.observation_space, self.to_single = single_precision(env.observation_space)
-        self._return = 0.0
+        self._every = feedback_every or math.inf
+        self._return, self._steps = 0.0, 0  # since the last feedback
         self.episode_start = NO_EPISODE_START
         self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
 
@@ -52,7 +61,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         the value to pass to ``reset(options={"initial_state": ...})``.
         """
         start = seed if seed is not None else self.unwrapped.np_random.bit_generator.state
-        self._return = 0.0
+        self._return, self._steps = 0.0, 0
         observation, info = self.env.reset(seed=seed, options=options)
         chosen = {name: info[name] for name in (INITIAL_STATE,) if name in info}
         self.episode_start = json.dumps([start, chosen or None], default=_plain)
@@ -82,7 +91,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         return observation, rewards
 
     def step(self, action: Any) -> Step:
-        """Take a step; the reward is zero except at the episode's last step."""
+        """Take a step; the reward is zero where there is no feedback."""
         observation, *rest = self.step_native(self.to_native(action))
         return self.to_single(observation), *rest
 
@@ -91,7 +100,10 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         true_reward = float(reward)
         self._return += true_reward
-        feedback = self._return if terminated or truncated else 0.0
+        self._steps += 1
+        feedback = 0.0
+        if terminated or truncated or self._steps == self._every:
+            feedback, self._return, self._steps = self._return, 0.0, 0
         passed: dict[str, Any] = {TRUE_REWARD: true_reward}
         for key in SUCCESS_KEYS:
             if key in info:

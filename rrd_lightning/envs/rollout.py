@@ -14,6 +14,7 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
 from rrd_lightning.envs.workers import DROPPED
+from rrd_lightning.frames import latest, stack_space
 from rrd_lightning.private import tree_leaves, tree_map
 
 Observation = Any
@@ -47,8 +48,9 @@ class PartialEpisode:
         partial.true_rewards = state_dict["true_rewards"]
         return partial
 
-    def finish(self, episode_return: float, terminated: bool, success: bool | None) -> TensorDict:
+    def finish(self, terminated: bool, success: bool | None) -> TensorDict:
         """Return the episode, as `EpisodeReplay.add_episode` takes it."""
+        episode_return = float(sum(self.true_rewards))
         episode = TensorDict(
             {
                 keys.OBSERVATION: _stack(self.observations),
@@ -69,13 +71,16 @@ class Rollout:
 
     Args:
         envs: vectorised environments that restart an ended episode within the same step.
+        frame_stack: how many of the latest images an observation has.
 
     Attributes:
         dropped: episodes lost so far because their environment failed and was replaced.
     """
 
-    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, envs: VectorEnv[Any, Any, Any], frame_stack: int = 1) -> None:
         self.envs: Any = envs
+        self._frame_stack = frame_stack
+        self._space = stack_space(envs.single_observation_space, frame_stack)
         self.dropped = 0
         self._observation: Observation = None
         self._partial: list[PartialEpisode] = []
@@ -88,7 +93,9 @@ class Rollout:
     @property
     def observation(self) -> Tensor | TensorDictBase:
         """The current observation of every environment, ``[num_envs, ...]``."""
-        return _to_tensor(self._observation)
+        if self._frame_stack == 1:
+            return _to_tensor(self._observation)
+        return _stack([latest(each.observations[-self._frame_stack :], self._space) for each in self._partial])
 
     def step(self, action: np.ndarray[Any, Any]) -> list[TensorDict]:
         """Take a step in every environment.
@@ -99,7 +106,7 @@ class Rollout:
         Returns:
             The episodes that ended with this step.
         """
-        self._observation, feedback, terminated, truncated, info = self.envs.step(action)
+        self._observation, _, terminated, truncated, info = self.envs.step(action)
         done = (terminated | truncated).tolist()
         true_rewards = info[TRUE_REWARD].tolist() if TRUE_REWARD in info else []
         dropped = np.flatnonzero(info[DROPPED]).tolist() if DROPPED in info else []
@@ -118,7 +125,7 @@ class Rollout:
             partial.observations.append(info["final_obs"][env])
             partial.true_rewards.append(final[TRUE_REWARD][env])
             success = bool(final["success"][env]) if "success" in final else None
-            finished.append(partial.finish(float(feedback[env]), bool(terminated[env]), success))
+            finished.append(partial.finish(bool(terminated[env]), success))
             self._partial[env] = PartialEpisode(_row(self._observation, env))
         return finished
 

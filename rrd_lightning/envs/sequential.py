@@ -38,10 +38,10 @@ class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
         envs: list[Any] = self.envs
         actions = self._to_native(actions)
         for index, env in enumerate(envs):
-            observation, reward, ends, cut, info = env.step_native(actions[index])
+            observation, rewards[index], ends, cut, info = env.step_native(actions[index])
             true_rewards[index] = info[TRUE_REWARD]
             if ends or cut:
-                rewards[index], terminated[index], truncated[index] = reward, ends, cut
+                terminated[index], truncated[index] = ends, cut
                 final = {"final_obs": env.to_single(observation), "final_info": info}
                 infos = self._add_info(infos, final, index)
                 observation, _ = env.reset()

@@ -59,6 +59,7 @@ class ReplayDataModule(LightningDataModule):
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
+        before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
         batches_left: batches of the current iteration that have not been drawn yet.
@@ -101,7 +102,8 @@ class ReplayDataModule(LightningDataModule):
         self.scratch_dir = scratch_dir
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = no_collection
+        self.refill: Callable[[], None] = nothing
+        self.before_step: Callable[[], None] = nothing
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
@@ -248,6 +250,7 @@ class PairedBatches:
         data = self._data
         data.prefill()
         for _ in range(len(self)):
+            data.before_step()
             if not (data.batches_left and len(data.replay)):
                 data.refill()
                 data.batches_left = data.train_batches
@@ -267,8 +270,8 @@ class NoEpisodes:
         return iter(())
 
 
-def no_collection() -> None:
-    """Leave the replay as it is, where there is no collector."""
+def nothing() -> None:
+    """Do nothing, where there is no collector or no checkpoint."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:

@@ -53,10 +53,10 @@ def test_a_kill_while_columns_are_added_leaves_the_rows_before(monkeypatch: pyte
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("csv.DictWriter.writerows", killed)
-    with pytest.raises(KeyboardInterrupt):
-        logger.log_metrics({"b": 1}, 3)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("csv.DictWriter.writerows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            logger.log_metrics({"b": 1}, 3)
     assert read_csv() == [{"a": str(step), "step": str(step)} for step in range(3)]
     later = SafeCSVLogger(".", "logs", flush_logs_every_n_steps=1)
     later.log_metrics({"a": 0}, 0)

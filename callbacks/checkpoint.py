@@ -16,7 +16,7 @@ from rrd_lightning.checkpoint.generators import set_generators
 from rrd_lightning.checkpoint.kept import KeptCheckpoints
 from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays
 from rrd_lightning.checkpoint.shards import read_shard, shard, write_shards
-from rrd_lightning.data import no_collection
+from rrd_lightning.data import nothing
 from rrd_lightning.errors import ParameterError, require_positive
 
 LAST = "last.ckpt"
@@ -84,6 +84,7 @@ class Checkpoint(LightningCheckpoint):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
+        trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
         if self._to_restore is None:
             # Before the first environment step the clock is negative.
             self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
@@ -120,32 +121,18 @@ class Checkpoint(LightningCheckpoint):
         elif not trainer.global_step:
             self._save_if_due(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if a save is due or a signal has arrived, unless an evaluation comes first."""
-        if trainer.val_check_batch == 1 or trainer.should_stop:
-            return
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
-
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Make the saves of the epoch's last batch.
-
-        After the batch itself, Lightning's epoch counter would be saved one too low.
-        """
+        """Make the saves of the epoch's last step, after which no other asks for a batch."""
         if not trainer.should_stop:
-            self._save_between_batches(trainer, pl_module)
+            self._save_between_steps(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save if this evaluation is among the best, a save is due, or a signal has arrived."""
+        """Keep the score if this evaluation is among the best; it is saved before the next step."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         score = _score(trainer, pl_module)
         if self._kept.would_keep(score):
             self._pending_best = score
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the end of the run."""
@@ -155,11 +142,16 @@ class Checkpoint(LightningCheckpoint):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Restore the signal handlers."""
-        self._signals.restore()
+        self._end(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Restore the signal handlers."""
+        self._end(trainer)
+
+    def _end(self, trainer: Any) -> None:
         self._signals.restore()
+        if trainer.datamodule is not None:
+            trainer.datamodule.before_step = nothing
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the path of the replay."""
@@ -195,14 +187,17 @@ class Checkpoint(LightningCheckpoint):
         self._intervals_saved = state_dict["saves_due"]
         self._kept.load_state_dict(state_dict)
 
-    def _save_between_batches(self, trainer: Any, module: Any) -> None:
-        """Make the saves that are due, and end the run if a signal has arrived."""
+    def _save_between_steps(self, trainer: Any, module: Any) -> None:
+        """Make the saves that are due, and end the run if a signal has arrived.
+
+        Lightning has then written the metrics of the step before, so that a kill loses none of them.
+        """
         data = trainer.datamodule
         self._save_pending_best(trainer, module)
         if not data.batches_left:
             self._save_if_due(trainer, module)
         # Several processes that collect exchange signals before collecting, and so not here.
-        exchanges = trainer.world_size == 1 or (data.refill is no_collection and not data.batches_left)
+        exchanges = trainer.world_size == 1 or (data.refill is nothing and not data.batches_left)
         if exchanges and (received := self._received(trainer)):
             self._save_and_act(trainer, module, received)
 

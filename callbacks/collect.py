@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning import keys
-from rrd_lightning.data import ReplayDataModule, no_collection
+from rrd_lightning.data import ReplayDataModule, nothing
 from rrd_lightning.distributed import summed
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.envs.environment import Vectorization
@@ -284,7 +284,7 @@ class Collect(Callback):
         if self._rollout is not None:
             self._rollout.envs.close()
             self._rollout = None
-            trainer.datamodule.refill = no_collection
+            trainer.datamodule.refill = nothing
 
 
 def _call_on_collection(trainer: Any, module: Any) -> None:

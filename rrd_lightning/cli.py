@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from rrd_lightning.arguments import DEFAULT_ROOT, SECTIONS, expand
 from rrd_lightning.callbacks import (
@@ -36,7 +36,7 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
 from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
-from rrd_lightning.private import OpenCLI
+from rrd_lightning.private import OpenCLI, SafeCSVLogger
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -194,7 +194,7 @@ class RRDCLI(OpenCLI):
         """Make loggers for a new folder ``root/env-id/version_N``."""
         env = self.section("env")
         name = env.id.replace("/", "-") if env else "demonstrations"
-        csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
+        csv = SafeCSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
         if project := self.section("wandb_project"):
             try:

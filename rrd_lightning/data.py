@@ -68,6 +68,7 @@ class ReplayDataModule(LightningDataModule):
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
+        before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
         kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
@@ -127,7 +128,8 @@ class ReplayDataModule(LightningDataModule):
         self.feedback_every = feedback_every
         self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = no_collection
+        self.refill: Callable[[], None] = nothing
+        self.before_step: Callable[[], None] = nothing
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
@@ -329,6 +331,7 @@ class PairedBatches:
         data = self._data
         data.prefill()
         for _ in range(len(self)):
+            data.before_step()
             if not (data.batches_left and len(data.replay)):
                 data.begin_iteration()
             count = min(data.updates_per_step, data.batches_left)
@@ -360,8 +363,8 @@ def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
     )
 
 
-def no_collection() -> None:
-    """Leave the replay as it is, where there is no collector."""
+def nothing() -> None:
+    """Do nothing, where there is no collector or no checkpoint."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 import yaml
 
+from benchmarks.campaign import __main__ as campaign
 from benchmarks.campaign import results
 from benchmarks.campaign.matrix import Job, read_matrix
 from benchmarks.campaign.run import CampaignRun
@@ -112,3 +120,85 @@ def test_a_run_of_other_arguments_is_not_continued(tmp_path: Path) -> None:
     results.write(run.folder / PROVENANCE, yaml.safe_dump({"arguments": ["--config", "mujoco"]}))
     with pytest.raises(ValueError, match="was made with other arguments"):
         run.check()
+
+
+class FakeRun:
+    """A run that ends at its second look, with a status."""
+
+    active: ClassVar[list[FakeRun]] = []
+    events: ClassVar[list[str]] = []
+
+    def __init__(self, folder: str, name: str, status: int = 0, *, done: bool = False) -> None:
+        self.folder, self.name, self.status, self.done, self.looks = folder, name, status, done, 0
+
+    def finished(self) -> bool:
+        return self.done
+
+    def start(self) -> bool:
+        self.active.append(self)
+        self.events.append(f"{self.name} of {len(self.active)}")
+        return True
+
+    def look(self) -> int | None:
+        self.looks += 1
+        if self.looks < 2:
+            return None
+        self.active.remove(self)
+        return self.status
+
+
+def test_so_many_at_a_time_and_the_budgets_of_a_run_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(campaign, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(FakeRun, "events", [])
+    runs = [
+        FakeRun("a", "a, finished before", done=True),
+        FakeRun("b", "b", status=1),
+        FakeRun("c", "c"),
+        FakeRun("b", "b, next budget"),
+        FakeRun("c", "c, next budget"),
+    ]
+    failed = campaign.work(list(runs), at_once=2)
+    assert FakeRun.events == ["b of 1", "c of 2", "c, next budget of 1"]
+    assert failed == [runs[1]]
+
+
+@contextmanager
+def started(matrix: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.campaign", str(matrix)]
+    options = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
+    with subprocess.Popen([*command, *options], cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout)
+
+
+@pytest.mark.slow
+def test_a_campaign_goes_on_where_it_was_stopped_or_killed(tmp_path: Path) -> None:
+    matrix = write_matrix(tmp_path, seeds=[0], budgets=[8000], methods={"RRD": ""})
+    made, kept = (tmp_path / name / "small/Pendulum-v1/RRD/0" for name in ("runs", "results"))
+    with started(matrix, tmp_path) as campaign:
+        while results.furthest(made) is None and campaign.poll() is None:
+            time.sleep(0.2)
+        campaign.send_signal(signal.SIGINT)
+        assert campaign.wait() == 128 + signal.SIGINT
+    reached = results.furthest(kept)
+    assert reached is not None
+    assert "finished" not in results.read_provenance(kept)
+    with started(matrix, tmp_path) as campaign:
+        read_until(campaign, f"resumed at {reached.env_steps:,}")
+        campaign.kill()
+    # The run itself goes on; who comes now waits for it, and ends it if it has to.
+    with started(matrix, tmp_path) as campaign:
+        read_until(campaign, "runs already: waiting for it")
+        assert campaign.wait() == 0
+    provenance = results.read_provenance(kept)
+    assert provenance["finished"] == 8000
+    assert provenance["parts"][1]["from"] == reached.env_steps
+    assert results.furthest(kept).env_steps == 8000
+    with started(matrix, tmp_path) as campaign:
+        assert campaign.communicate()[0] == ""

@@ -27,7 +27,8 @@ LEGEND = (
     "bootstrap interval of this mean. Best return: of the best evaluation of each run, mean over seeds. Share "
     "of the upper bound: 0 is the same agent trained on the return at the last step (EpisodicReward), 1 on the "
     "true reward of each step (EnvironmentReward). Correlation of rewards: Pearson's, of the predicted and the "
-    "true reward of the steps of an evaluation episode. Thin lines are single runs."
+    "true reward of the steps of an evaluation episode. Thin lines are runs that went further"
+    " than others of their method."
 )
 PROBABILITY = "Probability that a run of the row ends with a higher return than one of the column:"
 

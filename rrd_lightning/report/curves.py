@@ -36,6 +36,7 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "rrd",
 }
+TASKS_ACROSS = 4
 Look = tuple[str, str]
 
 
@@ -48,7 +49,7 @@ def looks(methods: list[Method]) -> dict[str, Look]:
 
 
 def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
-    """Draw the return of each task and, below it, the correlation of predicted and true rewards.
+    """Draw the return on each task and, below it, the correlation of predicted and true rewards.
 
     For a single task the two stand side by side.
 
@@ -57,31 +58,38 @@ def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
         look: colour and line of each method.
     """
     rated = any(_is_rated(method) for methods in tasks.values() for method in methods)
-    shape = (1 + rated, len(tasks)) if len(tasks) > 1 else (1, 1 + rated)
+    across = min(len(tasks), TASKS_ACROSS)
+    down = -(-len(tasks) // across)
+    rows, columns = (1, 1 + rated) if len(tasks) == 1 else (down * (1 + rated), across)
     names = [name for name in look if any(method.name == name for each in tasks.values() for method in each)]
-    columns = min(len(names), max(2, 2 * shape[1]))
-    legend = 0.22 * -(-len(names) // columns) + 0.15
-    figure = Figure(figsize=(max(4.2 * shape[1], 5.6), 3.1 * shape[0] + legend), layout="constrained")
-    axes = figure.subplots(*shape, squeeze=False)
+    entries = _entries_across(names, width := max(4.2 * columns, 6.0))
+    height = 2.9 * rows + 0.22 * -(-len(names) // entries) + 0.2
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(tasks) * (1 + rated) :]:
+        axis.set_visible(False)
     for place, (task, methods) in enumerate(tasks.items()):
-        returns = axes[0, place]
-        title = task if len(tasks) > 1 or not rated else f"{task}: return"
+        row, column = divmod(place, across)
+        returns = axes[row * (1 + rated), column]
         _panel(returns, methods, "return_mean", look)
-        returns.set(title=title, ylabel="return" if place == 0 else "")
+        returns.set(title=task, ylabel="" if column else "return")
         if rated:
-            rewards = axes[1, place] if len(tasks) > 1 else axes[0, 1]
+            rewards = axes[0, 1] if len(tasks) == 1 else axes[row * 2 + 1, column]
             _panel(rewards, [method for method in methods if _is_rated(method)], "reward_pearson", look)
             rewards.set(ylim=(min(0.0, rewards.get_ylim()[0]), 1.02))
-            if len(tasks) == 1:
-                rewards.set_title("Predicted and true reward of a step: correlation")
-            elif place == 0:
-                rewards.set_ylabel("correlation of predicted\nand true reward")
+            rewards.set_ylabel("" if column else "correlation of predicted\nand true reward")
     for axis in axes[-1]:
         axis.set_xlabel("environment steps")
     lines = [axes[0, 0].plot([], [], color=look[name][0], linestyle=look[name][1])[0] for name in names]
     labels = [_entry(name, tasks) for name in names]
-    figure.legend(lines, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(lines, labels, loc="outside lower center", ncols=entries, frameon=False)
     return figure
+
+
+def _entries_across(names: list[str], width: float) -> int:
+    """Return how many entries of the legend stand beside each other on so many inches."""
+    longest = max(map(len, names)) + len(" (upper bound)")
+    return max(1, min(len(names), int(width / (0.08 * longest + 0.5))))
 
 
 def _is_rated(method: Method) -> bool:
@@ -98,16 +106,14 @@ def _entry(name: str, tasks: dict[str, list[Method]]) -> str:
 def _panel(axis: Any, methods: list[Method], metric: str, look: dict[str, Look]) -> None:
     for method in methods:
         color, style = look[method.name]
-        if len(method.runs) > 1:
-            for run in method.runs:
-                if metric in run.evaluations:
-                    line = run.evaluations[metric].dropna()
-                    axis.plot(line.index, line, color=color, linewidth=0.6, alpha=0.35)
         found: Curve | None = curve(method.runs, metric)
         if found is None:
             continue
-        axis.fill_between(found.steps, found.low, found.high, color=color, alpha=0.13, linewidth=0)
-        axis.plot(found.steps, found.mean, color=color, linestyle=style, linewidth=1.7)
+        axis.fill_between(found.steps, found.low, found.high, color=color, alpha=0.12, linewidth=0)
+        axis.plot(found.steps, found.mean, color=color, linestyle=style, linewidth=1.6)
+        for run in method.runs:
+            beyond = run.evaluations[metric].dropna().loc[found.steps[-1] :]
+            axis.plot(beyond.index, beyond, color=color, linestyle=style, linewidth=0.7, alpha=0.6)
     axis.margins(x=0.01)
     axis.set_xlim(left=0)
     axis.set_axisbelow(True)

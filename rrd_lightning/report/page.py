@@ -48,7 +48,9 @@ def write_time(minutes: float) -> str:
     """Write minutes, or hours if there are many."""
     if not math.isfinite(minutes):
         return MISSING
-    return f"{minutes / 60:.1f} h" if minutes >= 100 else f"{minutes:.3g} min"
+    if minutes >= 100:
+        return f"{minutes / 60:.1f} h"
+    return f"{minutes:.0f} min" if minutes >= 10 else f"{minutes:.1f} min"
 
 
 def write_interval(row: Any, name: str, write: Callable[[float], str]) -> str:

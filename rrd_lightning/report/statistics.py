@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,12 @@ def interval(statistic: Any, *samples: Array) -> tuple[Any, Any]:
         return value, value
     if any(len(sample) == 1 for sample in samples):
         return np.nan, np.nan
-    found = stats.bootstrap(
-        samples, statistic, axis=0, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=0
-    )
+    with warnings.catch_warnings():
+        # That some resamples have no such statistic is said by NaN.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            samples, statistic, axis=0, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=0
+        )
     return found.confidence_interval.low, found.confidence_interval.high
 
 
@@ -94,9 +98,13 @@ def interquartile_mean(values: Array, axis: int = 0) -> Any:
 
 
 def share(values: Array, upper: Array, lower: Array, axis: int = -1) -> Any:
-    """Return the share of the way from the lower bound to the upper: (mean − lower) / (upper − lower)."""
+    """Return the share of the way from the lower bound to the upper: (mean − lower) / (upper − lower).
+
+    It is NaN where the upper bound is not above the lower one.
+    """
     low = lower.mean(axis)
-    return (values.mean(axis) - low) / (upper.mean(axis) - low)
+    way = upper.mean(axis) - low
+    return np.where(way > 0, (values.mean(axis) - low) / np.where(way > 0, way, 1), np.nan)
 
 
 def table(methods: list[Method]) -> tuple[pd.DataFrame, list[str]]:
@@ -130,7 +138,7 @@ def _row(method: Method, methods: list[Method], env_steps: int) -> dict[str, Any
     if upper and lower:
         samples = final, at(upper, "return_mean", env_steps), at(lower, "return_mean", env_steps)
         if all(map(len, samples)):
-            row["share"] = share(*samples)
+            row["share"] = float(share(*samples))
             if not method.is_bound:
                 row["share_low"], row["share_high"] = interval(share, *samples)
     correlation = np.array([]) if method.is_bound else at(method, "reward_pearson", env_steps)

@@ -174,11 +174,13 @@ class Collect(Callback):
         if finished >= self.warmup_steps and not empty:
             return True
         if module.env_steps >= self.total_env_steps:
+            endless = not finished and self.env.max_episode_steps is None
             raise ParameterError(
                 "collect.total_env_steps",
                 self.total_env_steps,
                 f"is spent with {finished:.0f} transitions of finished episodes collected, "
-                f"fewer than warmup_steps={self.warmup_steps}",
+                f"fewer than warmup_steps={self.warmup_steps}"
+                + (f": {self.env.id} has no time limit, set env.max_episode_steps" if endless else ""),
             )
         return False
 

@@ -22,6 +22,7 @@ from rrd_lightning.envs.sequential import SequentialVectorEnv
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import stack_space
+from rrd_lightning.success import SuccessOf
 
 Vectorization = Literal["sync", "async"]
 
@@ -41,6 +42,8 @@ class Environment:
             dictionaries of ``class_path`` and ``init_args``.
         frame_stack: let the images of so many steps be one observation. Episodes hold each once.
         feedback_every: give the return of every so many steps, instead of the episode's at its end.
+        success_of: the step whose ``success`` or ``is_success`` in the infos decides whether an episode is a
+            success: its ``"last"``, or ``"any"``.
 
     Raises:
         ParameterError: if no environment has the id, it cannot be made, or a number is not positive.
@@ -54,6 +57,7 @@ class Environment:
         wrappers: list[str | dict[str, Any]] | None = None,
         frame_stack: int = 1,
         feedback_every: int | None = None,
+        success_of: SuccessOf = "last",
     ) -> None:
         if max_episode_steps is not None:
             require_positive(max_episode_steps=max_episode_steps)
@@ -69,6 +73,7 @@ class Environment:
         self.max_episode_steps = max_episode_steps or (None if own else spec.max_episode_steps)
         self.frame_stack = frame_stack
         self.feedback_every = feedback_every
+        self.success_of: SuccessOf = success_of
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor.
@@ -87,7 +92,8 @@ class Environment:
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        return EpisodicFeedback(env, self.feedback_every)
+        endless = not (limit or self._spec.max_episode_steps)
+        return EpisodicFeedback(env, self.feedback_every, self.success_of, endless=endless)
 
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
@@ -96,7 +102,7 @@ class Environment:
 
         ``"async"`` starts worker processes. They import the running script, which therefore needs an
         ``if __name__ == "__main__":`` guard. A worker that fails, or does not answer within `timeout`
-        seconds, is replaced (`Workers`).
+        seconds, is replaced (`Workers`), and so is an environment that raises an error in this process.
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)

@@ -61,13 +61,14 @@ class OptionalEnvironment(Environment):
     Args:
         id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that registers
             it first. None to learn from demonstrations alone.
+        action_repeat: take each action this many times. Demonstrations are read likewise.
         options: as for `Environment`.
     """
 
-    def __init__(self, id: str | None = None, **options: Any) -> None:
+    def __init__(self, id: str | None = None, action_repeat: int = 1, **options: Any) -> None:
         self.id = ""
         if id is not None:
-            super().__init__(id, **options)
+            super().__init__(id, action_repeat=action_repeat, **options)
 
     def __bool__(self) -> bool:
         return bool(self.id)
@@ -115,6 +116,7 @@ class RRDCLI(OpenCLI):
         )
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
+        parser.link_arguments("env.action_repeat", "data.action_repeat")
         parser.add_class_arguments(ModelSpaces, "spaces")
         parser.link_arguments("env", "spaces.env", apply_on="instantiate")
         parser.link_arguments("data", "spaces.data", apply_on="instantiate")

@@ -53,6 +53,8 @@ class ReplayDataModule(LightningDataModule):
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the demonstrations that is held out from training. They are what validation
             and testing use in a run without an environment.
+        action_repeat: steps of a demonstration that make one transition, whose action is their mean; as many
+            as an action is taken in the environment. From the command line ``env.action_repeat`` sets both.
 
     Attributes:
         replay: the replay.
@@ -82,6 +84,7 @@ class ReplayDataModule(LightningDataModule):
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
+        action_repeat: int = 1,
     ) -> None:
         super().__init__()
         require_positive(
@@ -104,7 +107,7 @@ class ReplayDataModule(LightningDataModule):
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, action_repeat)
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "

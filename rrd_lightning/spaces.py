@@ -88,7 +88,12 @@ def unscaled(action: Any, space: Space[Any]) -> Any:
 
 def is_scaled(space: Space[Any]) -> bool:
     """Tell whether actions of a space are scaled to [-1, 1]: continuous ones with finite bounds."""
-    return isinstance(space, spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating)
+    return is_continuous(space) and space.is_bounded()  # type: ignore[attr-defined]
+
+
+def is_continuous(space: Space[Any]) -> bool:
+    """Tell whether a space is one of floating numbers."""
+    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
 
 
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:

@@ -14,6 +14,7 @@ from gymnasium import Env, Space
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from rrd_lightning.envs.action_repeat import ActionRepeat
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.sequential import SequentialVectorEnv
@@ -34,20 +35,28 @@ class Environment:
             registers it first. Or a LIBERO task, such as ``libero_goal/NAME`` or ``libero_goal:8``.
         max_episode_steps: time limit in steps; the environment's own by default.
         kwargs: passed to the environment's constructor.
+        action_repeat: take each action this many times, and see what follows the last. Steps are counted in
+            the environment's own throughout, and a transition is one action.
 
     Raises:
         ParameterError: if no environment has the id, or it cannot be made.
     """
 
     def __init__(
-        self, id: str, max_episode_steps: int | None = None, kwargs: dict[str, Any] | None = None
+        self,
+        id: str,
+        max_episode_steps: int | None = None,
+        kwargs: dict[str, Any] | None = None,
+        action_repeat: int = 1,
     ) -> None:
+        require_positive(action_repeat=action_repeat)
         if max_episode_steps is not None:
             require_positive(max_episode_steps=max_episode_steps)
         spec = _find_spec(id)
         self.id = spec.id
         self._spec = spec  # a worker process may not have registered the id
         self.kwargs = kwargs or {}
+        self.action_repeat = action_repeat
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
@@ -61,7 +70,7 @@ class Environment:
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        return EpisodicFeedback(env)
+        return EpisodicFeedback(ActionRepeat(env, self.action_repeat) if self.action_repeat > 1 else env)
 
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0

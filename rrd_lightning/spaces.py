@@ -96,13 +96,18 @@ def unscaled(action: Any, space: Space[Any]) -> Any:
 
 def is_scaled(space: Space[Any]) -> bool:
     """Tell whether actions of a space are scaled to [-1, 1]: continuous ones with finite bounds."""
-    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and has_finite_range(space)
+    return is_continuous(space) and has_finite_range(space)  # type: ignore[arg-type]
 
 
 def has_finite_range(space: spaces.Box) -> bool:
     """Tell whether a space has bounds between which numbers can be scaled: finite, as is their difference."""
     with np.errstate(over="ignore"):
         return space.is_bounded() and bool(np.isfinite([space.high - space.low, space.high + space.low]).all())
+
+
+def is_continuous(space: Space[Any]) -> bool:
+    """Tell whether a space is one of floating numbers."""
+    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
 
 
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:

@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import TimeLimit
 
+from rrd_lightning.envs.action_repeat import ActionRepeat
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.sequential import SequentialVectorEnv
@@ -41,9 +42,11 @@ class Environment:
         wrappers: wrappers to put round it, the innermost first, such as Gymnasium's: their class paths, or
             dictionaries of ``class_path`` and ``init_args``.
         frame_stack: let the images of so many steps be one observation. Episodes hold each once.
-        feedback_every: give the return of every so many steps, instead of the episode's at its end.
+        feedback_every: give the return of every so many actions, instead of the episode's at its end.
         success_of: the step whose ``success`` or ``is_success`` in the infos decides whether an episode is a
             success: its ``"last"``, or ``"any"``.
+        action_repeat: take each action this many times, and see what follows the last. Steps are counted in
+            the environment's own throughout, and a transition is one action.
 
     Raises:
         ParameterError: if no environment has the id, it cannot be made, or a number is not positive.
@@ -58,7 +61,9 @@ class Environment:
         frame_stack: int = 1,
         feedback_every: int | None = None,
         success_of: SuccessOf = "last",
+        action_repeat: int = 1,
     ) -> None:
+        require_positive(action_repeat=action_repeat)
         if max_episode_steps is not None:
             require_positive(max_episode_steps=max_episode_steps)
         require_feedback(frame_stack, feedback_every)
@@ -74,6 +79,7 @@ class Environment:
         self.frame_stack = frame_stack
         self.feedback_every = feedback_every
         self.success_of: SuccessOf = success_of
+        self.action_repeat = action_repeat
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor.
@@ -93,6 +99,8 @@ class Environment:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
         endless = not (limit or self._spec.max_episode_steps)
+        if self.action_repeat > 1:
+            env = ActionRepeat(env, self.action_repeat)
         return EpisodicFeedback(env, self.feedback_every, self.success_of, endless=endless)
 
     def make_vector(

@@ -31,12 +31,14 @@ class Run:
 
     Args:
         folder: the folder of its latest part.
+        name: the same, within the folder that was given, if it was one.
         config: its configuration, of ``config.yaml``.
         evaluations: a row per evaluation, by ``step``; columns without ``evaluate/``.
         earlier: the folders of the parts before.
     """
 
     folder: Path
+    name: str
     config: dict[str, Any]
     evaluations: pd.DataFrame
     earlier: tuple[Path, ...] = ()
@@ -91,24 +93,28 @@ def read_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     """
     parts: dict[Path, Run] = {}
     left_out: list[str] = []
-    for folder in _folders(paths):
+    for folder, name in _folders([Path(path) for path in paths]).items():
         try:
-            part, damaged = read_part(folder)
+            part, damaged = read_part(folder, name)
             parts[folder.resolve()] = part
             left_out += damaged
         except Unusable as reason:
-            left_out.append(f"{folder}: {reason}")
+            left_out.append(f"{name}: {reason}")
     return list(_joined(parts)), left_out
 
 
-def _folders(paths: Iterable[str | Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for path in map(Path, paths):
+def _folders(paths: list[Path]) -> dict[Path, str]:
+    """Return the folders that runs logged into, each once, with their names."""
+    found: dict[Path, tuple[Path, str]] = {}
+    for path in paths:
         if not path.exists():
             raise ParameterError("runs", str(path), "does not exist: give folders of runs")
         within = [path] if path.is_file() else [*path.rglob("metrics.csv"), *path.rglob("config.yaml")]
-        found.update({file.parent.resolve(): file.parent for file in within})
-    return sorted(found.values(), key=lambda folder: [_number(part) for part in folder.parts])
+        for folder in (file.parent for file in within):
+            named = len(paths) == 1 and folder not in (path, path.parent)
+            name = str(folder.relative_to(path) if named else folder)
+            found.setdefault(folder.resolve(), (folder, name))
+    return dict(sorted(found.values(), key=lambda each: [_number(part) for part in each[0].parts]))
 
 
 def _number(part: str) -> tuple[str, int]:
@@ -117,7 +123,7 @@ def _number(part: str) -> tuple[str, int]:
     return (name, int(number)) if number.isdecimal() else (part, 0)
 
 
-def read_part(folder: Path) -> tuple[Run, list[str]]:
+def read_part(folder: Path, name: str) -> tuple[Run, list[str]]:
     """Read one folder that a run logged into.
 
     Returns:
@@ -139,10 +145,10 @@ def read_part(folder: Path) -> tuple[Run, list[str]]:
         raise Unusable("has no evaluation: there is no metrics.csv") from None
     rows, damaged = _read_rows(text)
     if not rows:
-        raise Unusable("has no evaluation" + (f": {', '.join(damaged)}" if damaged else ""))
+        raise Unusable("has no evaluation" + (f": {', '.join(damaged)} of metrics.csv" if damaged else ""))
     evaluations = pd.DataFrame(rows).set_index(STEP).rename(columns=lambda name: name.removeprefix(PREFIX))
     evaluations = evaluations[~evaluations.index.duplicated(keep="last")].sort_index()
-    return Run(folder, config, evaluations), [f"{folder / 'metrics.csv'}: {row}" for row in damaged]
+    return Run(folder, name, config, evaluations), [f"{name}: {row} of metrics.csv" for row in damaged]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -171,11 +177,11 @@ def _read_rows(text: str) -> tuple[list[dict[str, float]], list[str]]:
         except ValueError:
             whole = False
         if not whole or not math.isfinite(row.get(STEP, math.nan)):
-            damaged.append(f"row {number} is damaged")
+            damaged.append(f"damaged row {number}")
         elif RETURN in row and math.isfinite(row[RETURN]):
             rows.append({name: row[name] for name in row if name == STEP or name.startswith(PREFIX)})
         elif RETURN in row:
-            damaged.append(f"row {number} has the return {row[RETURN]}")
+            damaged.append(f"return {row[RETURN]} in row {number}")
     return rows, damaged
 
 

@@ -20,8 +20,8 @@ p, li { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: .92em; }
-th { font-weight: 600; text-align: right; color: #666; vertical-align: bottom; }
-th, td { padding: .32rem .8rem; white-space: nowrap; } td { text-align: right; }
+th { font-weight: 600; text-align: right; color: #666; vertical-align: bottom; max-width: 7.5rem; }
+th, td { padding: .32rem .8rem; } td { white-space: nowrap; } td { text-align: right; }
 th:first-child, td:first-child { text-align: left; padding-left: .3rem; color: #2b2b2b; }
 tbody tr { border-top: 1px solid #eee; } thead tr { border-bottom: 1px solid #bbb; }
 small { color: #888; font-size: .88em; }

@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tqdm import tqdm
 
 from rrd_lightning.errors import ParameterError
 
@@ -73,13 +75,15 @@ class Run:
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
-        path = self.folder / PROVENANCE
-        return _read_yaml(path) if path.exists() else {}
+        try:
+            return _read_yaml(self.folder / PROVENANCE)
+        except Unusable:
+            return {}
 
     @property
     def budget(self) -> int:
         """Environment steps that the run is to make."""
-        return int(self.config["collect"]["total_env_steps"])
+        return int(self.config["collect"].get("total_env_steps") or 0)
 
 
 def read_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
@@ -93,7 +97,8 @@ def read_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     """
     parts: dict[Path, Run] = {}
     left_out: list[str] = []
-    for folder, name in _folders([Path(path) for path in paths]).items():
+    folders = _folders([Path(path) for path in paths])
+    for folder, name in tqdm(folders.items(), unit=" folders", leave=False, disable=None):
         try:
             part, damaged = read_part(folder, name)
             parts[folder.resolve()] = part
@@ -133,11 +138,11 @@ def read_part(folder: Path, name: str) -> tuple[Run, list[str]]:
         Unusable: if it holds no run with an evaluation in an environment.
     """
     config = _read_yaml(folder / "config.yaml")
-    if not {"model", "env", "collect"} <= config.keys():
+    if not all(isinstance(config.get(section), dict) for section in ("model", "env", "collect")):
         raise Unusable("config.yaml is not that of a run")
     if "verbose" in config:
         raise Unusable("evaluates a checkpoint of another run")
-    if not (config["env"] or {}).get("id"):
+    if not config["env"].get("id"):
         raise Unusable("has no environment")
     try:
         text = (folder / "metrics.csv").read_text(errors="replace")
@@ -187,9 +192,10 @@ def _read_rows(text: str) -> tuple[list[dict[str, float]], list[str]]:
 
 def _seconds(folder: Path) -> float:
     """Return the wall-clock time between the first and the last of TensorBoard's events."""
-    times = [
-        event.wall_time for path in folder.glob("events.out.*") for event in EventFileLoader(str(path)).Load()
-    ]
+    times = []
+    for path in folder.glob("events.out.*"):
+        events = list(RawEventFileLoader(str(path)).Load())
+        times += [Event.FromString(event).wall_time for event in (*events[:1], *events[-1:])]
     return max(times) - min(times) if times else math.nan
 
 
@@ -213,10 +219,10 @@ def _resumed(folder: Path, run: Run, parts: dict[Path, Run]) -> Path | None:
     if not isinstance(checkpoint, str):
         return None
     named = Path(checkpoint).parent.parent
-    for candidate in (named.resolve(), folder.parent / named.name):
-        if candidate in parts and candidate != folder and parts[candidate].task == run.task:
-            return candidate
-    return None
+    # Where both were moved, it is beside this one.
+    earlier = named.resolve() if named.exists() else folder.parent / named.name
+    same_task = earlier in parts and parts[earlier].task == run.task
+    return earlier if same_task and earlier != folder else None
 
 
 def _follow(earlier: Run, later: Run) -> Run:

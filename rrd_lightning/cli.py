@@ -162,14 +162,17 @@ class RRDCLI(OpenCLI):
         """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
         self.config = parser.parse_args(args)
 
-    def check_ckpt_path(self, path: str) -> None:
+    def check_ckpt_path(self, path: str | None) -> None:
         """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
-            ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
-                named it.
+            ParameterError: if it does not exist or is damaged, or an untrained model would be judged.
         """
-        read_checkpoint(path)
+        if path is not None:
+            read_checkpoint(path)
+        elif (command := self.config.subcommand) != "fit":
+            problem = f"rrd {command} needs a trained model: give the path of a checkpoint, last or best"
+            raise ParameterError("ckpt_path", path, problem)
 
     def before_fit(self) -> None:
         """Check what involves several sections, before loggers create folders."""

@@ -160,6 +160,11 @@ class RRDCLI(OpenCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
+        # Another class than the default one would keep that one's defaults for options of the same name.
+        found = parser.parse_args([arg for arg in args if not arg.startswith("--print_config")])
+        for part in ("agent", "decomposition"):
+            if path := getattr(found[found.subcommand].model[part], "class_path", None):
+                self._parser(found.subcommand).set_defaults({f"model.{part}": {"class_path": path}})
         self.config = parser.parse_args(args)
 
     def check_ckpt_path(self, path: str | None) -> None:

@@ -30,7 +30,7 @@ from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation, ObservationNormalizer
 from rrd_lightning.phases import Phase, Phases
-from rrd_lightning.private import count_step, has_step_listeners, log_as_of, unheard_hooks
+from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
 
@@ -124,6 +124,7 @@ class RRDModule(Inference):
         self._given_phases = phases or []
         self.phases = Phases(self._given_phases, self.loss_names())
         self._phase: Phase | None = None
+        self._logged: tuple[str, ...] = ()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups = self.decomposition.parameter_groups()
@@ -276,6 +277,9 @@ class RRDModule(Inference):
         self._updates_in_step = len(batches)
         if self.logs_now():
             trainer: Any = self.trainer
+            if tuple(metrics) != self._logged:
+                forget_logged(trainer)  # what is not found any more would be logged again and again
+                self._logged = tuple(metrics)
             log_as_of(trainer, self.global_step - self.global_step % trainer.log_every_n_steps)
             self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
 

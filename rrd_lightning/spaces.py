@@ -97,7 +97,10 @@ def is_scaled(space: Space[Any]) -> bool:
 
 
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the observation space with float64 made float32, and the function that casts."""
+    """Return the observation space with numbers made float32, and the function that casts.
+
+    Numbers are all of floating precision, and vectors of integers, which are no image.
+    """
     if isinstance(space, spaces.Dict):
         parts = {key: single_precision(part) for key, part in space.spaces.items()}
         if all(cast is _unchanged for _, cast in parts.values()):
@@ -106,8 +109,10 @@ def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
             spaces.Dict({key: part for key, (part, _) in parts.items()}),
             lambda observation: {key: cast(observation[key]) for key, (_, cast) in parts.items()},
         )
-    floating = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
-    if not isinstance(space, spaces.Box) or not floating or space.dtype == np.float32:
+    numbers = isinstance(space, spaces.Box) and (
+        np.issubdtype(space.dtype, np.floating) or len(space.shape) == 1
+    )
+    if not isinstance(space, spaces.Box) or not numbers or space.dtype == np.float32:
         return space, _unchanged
     # Gymnasium's DtypeObservation would warn about casting the bounds.
     single = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Env, Wrapper
+from gymnasium.utils.seeding import np_random
 
 from rrd_lightning.spaces import single_precision, unit_actions
 
@@ -60,6 +61,9 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         That is the generator's state or the seed and, if the environment reports ``info["initial_state"]``,
         the value to pass to ``reset(options={"initial_state": ...})``.
         """
+        if seed is not None:
+            # Some environments, such as Meta-World's, leave it to the caller.
+            self.unwrapped.np_random, _ = np_random(seed)
         start = seed if seed is not None else self.unwrapped.np_random.bit_generator.state
         self._return, self._steps = 0.0, 0
         observation, info = self.env.reset(seed=seed, options=options)

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning import keys
-from rrd_lightning.data import ReplayDataModule, no_collection
+from rrd_lightning.data import ReplayDataModule, nothing
 from rrd_lightning.distributed import summed
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.envs.environment import Vectorization
@@ -122,12 +122,14 @@ class Collect(Callback):
                 data.capacity,
                 f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
             )
-        if self.env.max_episode_steps and data.capacity // processes < self.env.max_episode_steps:
+        room = data.capacity // processes - data.kept_transitions
+        if room < (self.env.max_episode_steps or 0):
+            kept = f" beside the {data.kept_transitions} of the demonstrations" if data.kept_transitions else ""
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
                 f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
-                f"of {self.env.id}".lstrip(),
+                f"of {self.env.id}{kept}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -151,6 +153,7 @@ class Collect(Callback):
                 "deterministic given seed and actions): they start new episodes"
             )
         self._to_restore = None
+        pl_module.collects = True
         trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -281,7 +284,7 @@ class Collect(Callback):
         if self._rollout is not None:
             self._rollout.envs.close()
             self._rollout = None
-            trainer.datamodule.refill = no_collection
+            trainer.datamodule.refill = nothing
 
 
 def _call_on_collection(trainer: Any, module: Any) -> None:

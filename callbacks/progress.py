@@ -56,10 +56,13 @@ class EnvStepProgressBar(ProgressBar):
             return
         seconds = max(bar.format_dict["elapsed"], 1e-9)
         postfix = {"updates/s": f"{(trainer.global_step - self._first_step) / seconds:.0f}"}
+        if pl_module.progress < 0:
+            postfix["phase"] = pl_module.phases.at(trainer.global_step).name
+            postfix["updates left"] = f"{-pl_module.progress:,}"
         if (evaluated := trainer.callback_metrics.get("evaluate/return_mean")) is not None:
             postfix["return"] = f"{float(evaluated):.1f}"
         bar.set_postfix(postfix, refresh=False)
-        bar.update(pl_module.progress - bar.n)
+        bar.update(max(pl_module.progress, 0) - bar.n)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the bar, before other callbacks print messages."""

@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from rrd_lightning.arguments import DEFAULT_ROOT, SECTIONS, expand
 from rrd_lightning.callbacks import (
@@ -35,7 +36,7 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
 from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
-from rrd_lightning.private import OpenCLI
+from rrd_lightning.private import OpenCLI, SafeCSVLogger
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -44,6 +45,19 @@ TRAINER_DEFAULTS = {
     "default_root_dir": DEFAULT_ROOT,
     "enable_model_summary": False,
 }
+
+
+def report(args: list[str]) -> None:
+    """Run ``rrd report``; what it needs beyond the rest is imported here.
+
+    Raises:
+        ParameterError: if pandas or scipy is missing.
+    """
+    if find_spec("pandas") is None or find_spec("scipy") is None:
+        raise ParameterError("report", args, "needs pandas and scipy: pip install 'rrd-lightning[report]'")
+    from rrd_lightning.report import main
+
+    main(args)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -146,13 +160,13 @@ class RRDCLI(OpenCLI):
 
     def before_fit(self) -> None:
         """Check what involves several sections, before loggers create folders."""
-        if self.section("env"):
-            self.section("collect").check(self.datamodule, self.trainer.world_size)
-        elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+        if not self.section("env") and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
+        if self.section("env"):
+            self.section("collect").check(self.datamodule, self.trainer.world_size)
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -180,7 +194,7 @@ class RRDCLI(OpenCLI):
         """Make loggers for a new folder ``root/env-id/version_N``."""
         env = self.section("env")
         name = env.id.replace("/", "-") if env else "demonstrations"
-        csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
+        csv = SafeCSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
         if project := self.section("wandb_project"):
             try:
@@ -205,6 +219,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[:1] == ["export"]:
             auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
+        if args[:1] == ["report"]:
+            report(args[1:])
             return
         RRDCLI(
             RRDModule,

@@ -10,13 +10,15 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning import keys
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
+from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import zeros
 
 
 class ReplayDataModule(LightningDataModule):
@@ -54,19 +56,28 @@ class ReplayDataModule(LightningDataModule):
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the demonstrations that is held out from training. They are what validation
             and testing use in a run without an environment.
+        demonstration_share: share of each batch's transitions that comes from the demonstrations, which then
+            never leave the replay; one half in RLPD. By default all stored transitions are alike, and the
+            oldest leave first.
+        demonstration_subsequences: let this share hold for the subsequences, too.
+        balance_success: draw half of the subsequences from successful episodes and half from failed ones, as
+            long as there are both.
         feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
             episode's; a collector sets it to its environment's.
 
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
+        before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
+        kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
+            counted them.
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
-        ParameterError: if a size is not positive, a subsequence is larger than the batch, or
-            demonstrations are not there.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch, demonstrations are
+            not there, or what is to be drawn from them cannot be.
     """
 
     def __init__(
@@ -85,6 +96,9 @@ class ReplayDataModule(LightningDataModule):
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
+        demonstration_share: float | None = None,
+        demonstration_subsequences: bool = False,
+        balance_success: bool = False,
         feedback_every: int | None = None,
     ) -> None:
         super().__init__()
@@ -103,16 +117,28 @@ class ReplayDataModule(LightningDataModule):
         self.capacity = capacity
         self.storage = storage
         self.scratch_dir = scratch_dir
+        self.keep_demonstrations = demonstration_share is not None
+        self.kept_transitions = 0
+        mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
+        if mixed:
+            sampler = _mixed(sampler)
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
+        if isinstance(self._sampler, MixedSampler) and mixed:
+            self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
         self.feedback_every = feedback_every
         self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = no_collection
+        self.refill: Callable[[], None] = nothing
+        self.before_step: Callable[[], None] = nothing
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
             self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+        elif demonstration_share is not None:
+            raise ParameterError(
+                "data.demonstration_share", demonstration_share, "needs data.demonstrations to draw from"
+            )
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -123,7 +149,13 @@ class ReplayDataModule(LightningDataModule):
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
         return EpisodeReplay(
-            capacity, self._sampler, storage, self.scratch_dir, self._observation_space, self.feedback_every
+            capacity,
+            self._sampler,
+            storage,
+            self.scratch_dir,
+            keep_demonstrations=self.keep_demonstrations,
+            observation_space=self._observation_space,
+            feedback_every=self.feedback_every,
         )
 
     def expect_feedback_every(self, steps: int | None) -> None:
@@ -176,7 +208,37 @@ class ReplayDataModule(LightningDataModule):
             plan.check(self.storage, self.scratch_dir)
         if self.demonstrations:
             processes = trainer.world_size if trainer else 1
-            self.demonstrations.check(_spaces(module), self.capacity, processes)
+            largest = self.demonstrations.check(_spaces(module), self.capacity, processes)
+            self.kept_transitions = largest if self.keep_demonstrations else 0
+        self._check_what_needs_demonstrations(module)
+
+    def _check_what_needs_demonstrations(self, module: Any) -> None:
+        """Make sure that there is what phases and cloning learn from."""
+        if self.demonstrations is None:
+            if module.phases.before_collection:
+                names = [phase.name for phase in module.phases.phases if phase.updates]
+                raise ParameterError(
+                    "model.phases", names, "learn from demonstrations: set data.demonstrations"
+                )
+            if "cloning" in module.loss_names():
+                weight = module.agent.cloning_weight
+                raise ParameterError("agent.cloning_weight", weight, "needs data.demonstrations to imitate")
+        elif "cloning" in module.loss_names():
+            training, _ = self.demonstrations.split(_spaces(module))
+            if all(entry.facts.success is False for entry in training):
+                weight = module.agent.cloning_weight
+                raise ParameterError(
+                    "agent.cloning_weight", weight, "needs a demonstration that has not failed, to imitate"
+                )
+
+    def begin_iteration(self) -> None:
+        """Collect, unless the run is in a phase before its first environment step, and count batches anew."""
+        module: Any = self.trainer and self.trainer.lightning_module
+        if left := module.phases.left(module.global_step) if module else 0:
+            self.batches_left = min(self.train_batches, left)
+            return
+        self.refill()
+        self.batches_left = self.train_batches
 
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
@@ -202,7 +264,10 @@ class ReplayDataModule(LightningDataModule):
         self.check(module, trainer)
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
+            # All processes have compared the free space with what they take together.
+            trainer.strategy.barrier("replay is checked")
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
+            self.replay.reserve(_example_record(_spaces(module)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration, and the seed of the hold-out split."""
@@ -266,9 +331,9 @@ class PairedBatches:
         data = self._data
         data.prefill()
         for _ in range(len(self)):
+            data.before_step()
             if not (data.batches_left and len(data.replay)):
-                data.refill()
-                data.batches_left = data.train_batches
+                data.begin_iteration()
             count = min(data.updates_per_step, data.batches_left)
             data.batches_left -= count
             yield data.replay.sample_several(count) if data.updates_per_step > 1 else data.replay.sample()
@@ -285,11 +350,29 @@ class NoEpisodes:
         return iter(())
 
 
-def no_collection() -> None:
-    """Leave the replay as it is, where there is no collector."""
+def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
+    if sampler is PairedSampler:
+        return MixedSampler
+    if issubclass(sampler, MixedSampler):
+        return sampler
+    raise ParameterError(
+        "data.sampler",
+        sampler.__name__,
+        "draws in its own way, without data.demonstration_share and data.balance_success: leave these out, or "
+        "make it a subclass of MixedSampler",
+    )
+
+
+def nothing() -> None:
+    """Do nothing, where there is no collector or no checkpoint."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
     """What episodes hold: single frames, where the module sees stacks."""
     observation_space, action_space = module.model_spaces
     return frame_space(observation_space), action_space
+
+
+def _example_record(spaces: tuple[Any, Any]) -> TensorDict:
+    observation, action = (zeros(space, 1) for space in spaces)
+    return TensorDict({keys.OBSERVATION: observation, keys.ACTION: action, keys.REWARD: torch.zeros(1)}, [1])

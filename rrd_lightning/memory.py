@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 from gymnasium import Space, spaces
 
+from rrd_lightning.disk import human
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.frames import StackedFrames, frame_space
+from rrd_lightning.free_memory import free_memory
 from rrd_lightning.replay.buffer import ring_size
 from rrd_lightning.replay.sampler import Draws
 
-# Bytes of a transition beside its step: true reward, done, terminated, episode return, episode length.
-TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
+# Bytes of a transition beside its step: true reward, done, terminated, demonstration, episode return, episode
+# length, success.
+TRANSITION_FACTS = 4 + 1 + 1 + 1 + 4 + 8 + 1
 # Of a subsequence: episode return, episode length, success, with replacement.
 SUBSEQUENCE_FACTS = 4 + 8 + 1 + 1
 # Of a row of a whole episode: episode return, episode length, success, episode; and of each step: mask.
@@ -143,7 +145,7 @@ class MemoryPlan:
 
     def choose_storage(self) -> Literal["memory", "memmap"]:
         """Return ``"memory"`` if the full replay fits in the free memory, else ``"memmap"``."""
-        return "memory" if self.replay <= psutil.virtual_memory().available else "memmap"
+        return "memory" if self.replay <= free_memory() else "memmap"
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.
@@ -152,7 +154,7 @@ class MemoryPlan:
             ParameterError: if it does not, naming the largest capacity that would.
         """
         if storage == "memory":
-            place, free = "free memory", psutil.virtual_memory().available
+            place, free = "free memory", free_memory()
         else:
             folder = scratch_dir or tempfile.gettempdir()
             while not Path(folder).exists():
@@ -185,12 +187,3 @@ def space_bytes(space: Space[Any]) -> int:
     if isinstance(space, spaces.Dict):
         return sum(space_bytes(part) for part in space.spaces.values())
     return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
-
-
-def human(count: float) -> str:
-    """Format a number of bytes in decimal units: 1 MB is 10⁶ bytes."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

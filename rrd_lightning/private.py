@@ -5,12 +5,17 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -21,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 # Functions over nested containers. Noticed by: tests/envs.
 __all__ = [
     "OpenCLI",
+    "SafeCSVLogger",
     "count_step",
     "fingerprint",
     "has_hooks",
@@ -99,6 +105,30 @@ def has_step_listeners(module: Any) -> bool:
         or is_overridden("optimizer_step", strategy, Strategy)
         or is_overridden("optimizer_step", strategy.precision_plugin, Precision)
     )
+
+
+class SafeCSVLogger(CSVLogger):
+    """Lightning's CSVLogger, whose file is whole at each moment, also while it gets a new column.
+
+    Noticed by: tests/callbacks/test_logging.py.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer, which stages a file with new columns."""
+        writer: Any = super().experiment
+        writer._rewrite_with_new_header = partial(_rewrite, Path(writer.metrics_file_path))
+        return writer
+
+
+def _rewrite(path: Path, names: list[str]) -> None:
+    staged = path.with_name(path.name + ".part")
+    with path.open(newline="") as file, staged.open("w", newline="") as wider:
+        writer = csv.DictWriter(wider, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(csv.DictReader(file))
+    staged.replace(path)
 
 
 UNHEARD = ("on_before_backward", "on_after_backward", "on_before_zero_grad")

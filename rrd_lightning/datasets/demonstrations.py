@@ -129,8 +129,11 @@ class Demonstrations:
             [entry for row, entry in enumerate(entries) if row in held_out],
         )
 
-    def check(self, spaces: Spaces, capacity: int, processes: int = 1) -> None:
+    def check(self, spaces: Spaces, capacity: int, processes: int = 1) -> int:
         """Check every episode, and that the replay can hold those to train on.
+
+        Returns:
+            The largest number of transitions to train on that a process gets.
 
         Raises:
             ParameterError: as `entries` does, if the replay is too small, or if some process would have
@@ -151,6 +154,7 @@ class Demonstrations:
                 capacity,
                 f"is too small for the demonstrations: {largest * processes} is enough",
             )
+        return largest
 
     def read(self, entries: Sequence[Entry], spaces: Spaces) -> Iterator[tuple[str, TensorDict]]:
         """Read episodes one by one.

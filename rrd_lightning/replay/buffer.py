@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayB
 from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
+from rrd_lightning.disk import discard, reserve, temporary_folder
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import stack_counts
 from rrd_lightning.replay.bags import bags
@@ -29,7 +28,7 @@ from rrd_lightning.replay.sampler import PairedSampler, StepDraw, before
 # operating system hands out new pages each time, and the page faults take longer than the copy.
 GATHERED_TOGETHER = 2**25
 # Of the table, in the order of `add_episodes`; where the records are is up to the ring.
-COLUMNS = ("length", "episode_return", "terminated", "success", "offset", "ends")
+COLUMNS = ("length", "episode_return", "terminated", "success", "demonstration", "offset", "ends")
 
 
 def ring_size(capacity: int) -> int:
@@ -47,7 +46,8 @@ class EpisodeReplay:
     An episode of T steps takes T + 1 successive records of (observation, action, true reward): the
     next observation of step t is the observation of record t + 1, and the last record holds an
     observation alone. Episodes come in finished, through `add_episode`; `sample` draws a paired batch.
-    When the ring is full, the oldest episodes leave as a whole.
+    When the ring is full, the oldest episodes leave as a whole. Demonstrations that are to be kept are stored
+    anew as the newest when their turn comes.
 
     Where observations are stacks of frames, episodes and the ring hold single frames, and a batch gets stacks,
     which never reach beyond an episode's start.
@@ -57,6 +57,7 @@ class EpisodeReplay:
         sampler: draws the steps of each batch.
         storage: ``"memory"``, or ``"memmap"`` for files on disk.
         scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
+        keep_demonstrations: never let demonstrations leave.
         observation_space: of the observations in a batch, for its stacks; by default there are none.
         feedback_every: give the return of every so many steps, as an episode of its own; by default the whole
             episode's.
@@ -79,6 +80,7 @@ class EpisodeReplay:
         sampler: PairedSampler,
         storage: str = "memory",
         scratch_dir: str | None = None,
+        keep_demonstrations: bool = False,
         observation_space: Space[Any] | None = None,
         feedback_every: int | None = None,
     ) -> None:
@@ -87,10 +89,13 @@ class EpisodeReplay:
             raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
         self.capacity = capacity
         self.sampler = sampler
+        self.keep_demonstrations = keep_demonstrations
         self.episodes = sampler.table
         self.feedback_every = feedback_every
         self._stacks = Stacks(stack_counts(observation_space))
         self._records = ring_size(capacity)
+        self._folder: Path | None = None
+        self._reserved = False
         self.storage = (
             LazyTensorStorage(self._records) if storage == "memory" else self._storage_on_disk(scratch_dir)
         )
@@ -105,28 +110,48 @@ class EpisodeReplay:
 
     def _storage_on_disk(self, scratch_dir: str | None) -> LazyMemmapStorage:
         """Make a storage in a folder of its own, which is deleted with the replay."""
-        if scratch_dir is not None:
-            Path(scratch_dir).mkdir(parents=True, exist_ok=True)
-        folder = mkdtemp(prefix="replay-", dir=scratch_dir)
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return LazyMemmapStorage(self._records, scratch_dir=folder)
+        parent = None if scratch_dir is None else Path(scratch_dir)
+        try:
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            self._folder, owner = temporary_folder("replay-", parent)
+        except OSError as error:
+            raise ParameterError("data.scratch_dir", scratch_dir, f"cannot be written to ({error})") from error
+        weakref.finalize(self, discard, self._folder, owner)
+        return LazyMemmapStorage(self._records, scratch_dir=str(self._folder))
+
+    def reserve(self, record: TensorDictBase) -> None:
+        """Take the disk space of the full replay, if it is kept on disk; nothing must be stored yet.
+
+        Args:
+            record: ``[1]``, any record, with observation, action and true reward.
+
+        Raises:
+            ParameterError: if the disk is too full, with what is missing.
+        """
+        if self._folder is not None and not self._reserved:
+            self.buffer.extend(record)  # makes the files
+            self.buffer.empty()
+            reserve(self._folder, "data.scratch_dir")
+        self._reserved = True
 
     def __len__(self) -> int:
         """The number of stored transitions."""
         return self.episodes.transitions
 
-    def add_episode(self, episode: TensorDictBase) -> None:
+    def add_episode(self, episode: TensorDictBase, *, demonstration: bool = False) -> None:
         """Store a finished episode; the oldest episodes make room for it.
 
         Args:
             episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
                 (the true ones), ``episode_return`` and ``terminated`` ``[]``, and ``success`` ``[]`` where
                 it is known.
+            demonstration: it was not collected.
 
         Raises:
             ParameterError: if the episode has no step, is longer than the capacity, lacks a part, has
-                parts of different lengths, or holds a number that is not finite; or if the returns of its
-                bags are not known.
+                parts of different lengths, or holds a number that is not finite; if the returns of its
+                bags are not known; or if kept demonstrations leave no room for it.
         """
         length = self._check(episode)
         rows = bags(episode, self.feedback_every)
@@ -140,7 +165,7 @@ class EpisodeReplay:
             },
             [length + 1],
         )
-        self.add_episodes(records, **rows)
+        self.add_episodes(records, **rows, demonstration=torch.full_like(rows["ends"], demonstration))
 
     def add_episodes(
         self,
@@ -150,6 +175,7 @@ class EpisodeReplay:
         episode_return: Tensor,
         terminated: Tensor,
         success: Tensor,
+        demonstration: Tensor,
         offset: Tensor,
         ends: Tensor,
     ) -> None:
@@ -163,11 +189,12 @@ class EpisodeReplay:
             episode_return: ``[rows]``, R.
             terminated: ``[rows]``.
             success: ``[rows]``: 1, 0, or -1 where it is not known.
+            demonstration: ``[rows]``.
             offset: ``[rows]``, steps of the episode before these.
             ends: ``[rows]``: whether the episode ends with these.
 
         Raises:
-            ParameterError: if the records are more than the ring's.
+            ParameterError: if the records are more than the ring's, or than kept demonstrations leave room for.
         """
         if len(records) > self._records:
             raise ParameterError(
@@ -177,20 +204,42 @@ class EpisodeReplay:
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
+        self._write(records)
+        columns = length, episode_return, terminated, success, demonstration, offset, ends
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            facts = dict(zip(COLUMNS, row, strict=True))
+            self.episodes.append(start=self._next_record, **facts)
+            self._advance(facts["length"] + facts["ends"])
+
+    def _write(self, records: TensorDictBase) -> None:
+        self.reserve(records[:1].contiguous())
         self.buffer.extend(records.contiguous())  # the first records decide the memory layout of the ring
         self._stored = self.storage[:]
         self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool, self._stacks)
         self._record_bytes = int(self._stored[:1].bytes())
-        columns = length, episode_return, terminated, success, offset, ends
-        for row in zip(*(column.tolist() for column in columns), strict=True):
-            facts = dict(zip(COLUMNS, row, strict=True))
-            self.episodes.append(start=self._next_record, **facts)
-            count = facts["length"] + facts["ends"]
-            self._used_records += count
-            self._next_record = (self._next_record + count) % self._records
+
+    def _advance(self, count: int) -> None:
+        self._used_records += count
+        self._next_record = (self._next_record + count) % self._records
 
     def _drop_oldest(self) -> None:
-        self._used_records -= self.episodes.pop_oldest() + 1
+        demonstration = self.episodes.live["demonstration"]
+        if not (self.keep_demonstrations and demonstration[0]):
+            self._used_records -= self.episodes.pop_oldest() + 1
+            return
+        if demonstration.all():
+            raise ParameterError(
+                "data.capacity",
+                self.capacity,
+                f"has no room for an episode beside the {len(self)} transitions of the demonstrations, "
+                "which are kept",
+            )
+        first, length = self.episodes["start"][:1], self.episodes.oldest_length()
+        count = length + 1
+        self._used_records -= count
+        self._write(TensorDict.from_dict(self.records(first, torch.tensor([length])), batch_size=[count]))
+        self.episodes.renew_oldest(self._next_record)
+        self._advance(count)
 
     @property
     def record_bytes(self) -> int:
@@ -264,9 +313,6 @@ class EpisodeReplay:
         others = {name: each for name, each in draws.items() if name not in steps}
         parts = {name: self._facts(draw) for name, draw in steps.items()}
         parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
-        if keys.SUBSEQUENCES in steps:
-            success = self.episodes.live["success"].take(steps[keys.SUBSEQUENCES].episode)
-            parts[keys.SUBSEQUENCES][keys.SUCCESS] = torch.from_numpy(success)
         sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
         age = self._age(list(steps.values()), lead) if self._stacks else None
         return BatchIndices(positions, sizes, parts, others, self.episodes.statistics(), age)
@@ -282,6 +328,7 @@ class EpisodeReplay:
         return {
             keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(draw.episode)),
             keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(draw.episode)),
+            keys.SUCCESS: torch.from_numpy(live["success"].take(draw.episode)),
             **draw.facts,
         }
 
@@ -291,6 +338,7 @@ class EpisodeReplay:
         return {
             keys.DONE: torch.from_numpy(done),
             keys.TERMINATED: torch.from_numpy(done & live["terminated"].take(transitions.episode)),
+            keys.DEMONSTRATION: torch.from_numpy(live["demonstration"].take(transitions.episode)),
         }
 
     def _check(self, episode: TensorDictBase) -> int:

@@ -27,6 +27,7 @@ class EpisodeTable:
     * ``episode_return``: R,
     * ``terminated``: whether its last step terminated the task,
     * ``success``: 1 if the task succeeded, 0 if not, -1 where that is not known,
+    * ``demonstration``: whether it is a demonstration, rather than collected,
     * ``offset``: steps of the episode before the row's, 0 but for a later bag,
     * ``ends``: whether the row is the last of its episode, always but for an earlier bag.
 
@@ -47,6 +48,7 @@ class EpisodeTable:
             "episode_return": np.zeros(1024, np.float32),
             "terminated": np.zeros(1024, np.bool_),
             "success": np.zeros(1024, np.int8),
+            "demonstration": np.zeros(1024, np.bool_),
             "offset": np.zeros(1024, np.int64),
             "ends": np.zeros(1024, np.bool_),
         }
@@ -98,6 +100,7 @@ class EpisodeTable:
         episode_return: float,
         terminated: bool,
         success: int,
+        demonstration: bool = False,
         offset: int = 0,
         ends: bool = True,
     ) -> None:
@@ -111,6 +114,7 @@ class EpisodeTable:
             "episode_return": episode_return,
             "terminated": terminated,
             "success": success,
+            "demonstration": demonstration,
             "offset": offset,
             "ends": ends,
         }
@@ -122,14 +126,35 @@ class EpisodeTable:
         self.appended += 1
         self.appended_transitions += length
 
+    def oldest_length(self) -> int:
+        """The length of the oldest episode, over all of its rows."""
+        return int(self.live["length"][: self._oldest_rows()].sum())
+
+    def _oldest_rows(self) -> int:
+        return 1 + int(self.live["ends"].argmax())
+
     def pop_oldest(self) -> int:
         """Remove the oldest episode, with all of its rows, and return its length."""
-        rows = 1 + int(self.live["ends"].argmax())
-        length = int(self.live["length"][:rows].sum())
-        self._first += rows
+        length = self.oldest_length()
+        self._first += self._oldest_rows()
         self._update_views()
         self.transitions -= length
         self.removed_transitions += length
+        return length
+
+    def renew_oldest(self, start: int) -> int:
+        """Make the oldest episode the newest, its records now at `start`, and return its length.
+
+        Its rows count as appended again, but not its transitions, which are not new.
+        """
+        rows = self._oldest_rows()
+        columns = {name: column[:rows].tolist() for name, column in self.live.items() if name != "begin"}
+        length = self.pop_oldest()
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            self.append(**{**row, "start": start})
+            start += row["length"]
+        self.appended_transitions -= length
         return length
 
     def _update_views(self) -> None:

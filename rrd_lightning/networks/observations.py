@@ -46,8 +46,8 @@ class ObservationParts:
                 "observation_space",
                 space,
                 f"{type(reader).__name__} serves vectors of numbers, uint8 images [channels, height, width], "
-                "[height, width, channels] or [height, width] of one size, Discrete, and a Dict of these; env.wrappers "
-                "gymnasium.wrappers.FlattenObservation makes vectors of others",
+                "[height, width, channels] or [height, width] of one size, Discrete, and a Dict of these; "
+                "env.wrappers gymnasium.wrappers.FlattenObservation makes vectors of others",
             )
         self.channels = sum(shape[0] for shape in shapes)
         self.image_size: tuple[int, int] = next(iter(sizes), (0, 0))

@@ -15,6 +15,7 @@ from gymnasium import Env, spaces
 from rrd_lightning import Environment, ParameterError, RRDModule
 from rrd_lightning.agents import DQN, SAC
 from rrd_lightning.envs import Rollout
+from rrd_lightning.export import export
 from tests.runs import run
 
 SMALL = {"hidden_sizes": (8,)}
@@ -125,3 +126,15 @@ def test_a_task_of_meta_world() -> None:
     episodes = check(Environment("metaworld:Meta-World/MT1", 20, kwargs), steps=50)
     assert [len(each["action"]) for each in episodes] == [20, 20]
     assert not episodes[0]["success"]
+
+
+def test_a_policy_of_integers_is_exported() -> None:
+    trainer, module, _ = run(
+        "Counted-v0", module={"agent": partial(DQN, **SMALL)}, collect={"total_env_steps": 140}
+    )
+    trainer.save_checkpoint("trained.ckpt")
+    policy = torch.export.load(export("trained.ckpt")[0]).module()
+    numbers = np.arange(8).reshape(4, 2)
+    assert set(policy(torch.from_numpy(numbers)).tolist()) <= {0, 1}
+    assert module.predict(numbers).shape == (4,)
+    assert module.reward(numbers[0], 1, numbers[1]).shape == ()

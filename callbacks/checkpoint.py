@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from rrd_lightning.callbacks.signals import DeferredSignals
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.generators import set_generators
-from rrd_lightning.checkpoint.kept import KeptCheckpoints
+from rrd_lightning.checkpoint.kept import BEST, KeptCheckpoints
 from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays
 from rrd_lightning.checkpoint.shards import read_shard, shard, write_shards
-from rrd_lightning.data import no_collection
+from rrd_lightning.data import nothing
+from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.private import FindableCheckpoint
 
 LAST = "last.ckpt"
 
 
-class Checkpoint(LightningCheckpoint):
+class Checkpoint(FindableCheckpoint):
     """Writes ``checkpoints/last.ckpt`` and the best checkpoints, each with its replay beside it.
 
     ``last.ckpt`` is written at the end of an iteration, after its evaluation if there is one. It holds
@@ -36,6 +37,9 @@ class Checkpoint(LightningCheckpoint):
     A save writes only the episodes that are new since the last one. On SIGINT and SIGTERM the run
     finishes its update, saves, and exits with status 128 + the signal's number; the scheduler's
     requeue signal is passed on to Lightning after the save.
+
+    ``ckpt_path="last"`` of the trainer is the newest ``last.ckpt`` of this callback's run or, before its first,
+    of the runs beside it; ``"best"`` is the ``best.ckpt`` of this callback's run.
 
     With several processes, each writes a folder of its own: its replay, generators and environments.
 
@@ -81,9 +85,27 @@ class Checkpoint(LightningCheckpoint):
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
 
+    @property
+    def best_model_path(self) -> str:  # type: ignore[override]
+        """Path of the best checkpoint; empty if there is none."""
+        best = self._kept.folder / BEST
+        return str(best) if best.is_file() else ""
+
+    def find_last(self, trainer: Any) -> Path | None:
+        """Return ``last.ckpt`` of this callback's run or, before it has one, the newest of the runs beside."""
+        own = self._kept.folder / LAST
+        if own.is_file():
+            return own
+        beside = Path(trainer.default_root_dir)
+        if trainer.logger and trainer.logger.save_dir is not None:
+            beside = Path(trainer.logger.save_dir) / str(trainer.logger.name or "")
+        found = [*beside.glob(f"version_*/checkpoints/{LAST}"), *beside.glob(f"checkpoints/{LAST}")]
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
+        trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
         if self._to_restore is None:
             # Before the first environment step the clock is negative.
             self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
@@ -120,32 +142,18 @@ class Checkpoint(LightningCheckpoint):
         elif not trainer.global_step:
             self._save_if_due(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if a save is due or a signal has arrived, unless an evaluation comes first."""
-        if trainer.val_check_batch == 1 or trainer.should_stop:
-            return
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
-
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Make the saves of the epoch's last batch.
-
-        After the batch itself, Lightning's epoch counter would be saved one too low.
-        """
+        """Make the saves of the epoch's last step, after which no other asks for a batch."""
         if not trainer.should_stop:
-            self._save_between_batches(trainer, pl_module)
+            self._save_between_steps(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save if this evaluation is among the best, a save is due, or a signal has arrived."""
+        """Keep the score if this evaluation is among the best; it is saved before the next step."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         score = _score(trainer, pl_module)
         if self._kept.would_keep(score):
             self._pending_best = score
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the end of the run."""
@@ -155,11 +163,28 @@ class Checkpoint(LightningCheckpoint):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Restore the signal handlers."""
-        self._signals.restore()
+        self._end(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, and save a run that an environment ends.
+
+        With several processes only the latest regular save is left, since the others do not know of it.
+        """
+        self._end(trainer)
+        begun = trainer.state.fn == "fit" and self._to_restore is None
+        if (
+            isinstance(exception, FailedEnvironmentError)
+            and begun
+            and self.save_last
+            and trainer.world_size == 1
+        ):
+            self._save_last(trainer, pl_module)
+            rank_zero_info(f"Saved {self._kept.folder / LAST}")
+
+    def _end(self, trainer: Any) -> None:
         self._signals.restore()
+        if trainer.datamodule is not None:
+            trainer.datamodule.before_step = nothing
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the path of the replay."""
@@ -195,14 +220,17 @@ class Checkpoint(LightningCheckpoint):
         self._intervals_saved = state_dict["saves_due"]
         self._kept.load_state_dict(state_dict)
 
-    def _save_between_batches(self, trainer: Any, module: Any) -> None:
-        """Make the saves that are due, and end the run if a signal has arrived."""
+    def _save_between_steps(self, trainer: Any, module: Any) -> None:
+        """Make the saves that are due, and end the run if a signal has arrived.
+
+        Lightning has then written the metrics of the step before, so that a kill loses none of them.
+        """
         data = trainer.datamodule
         self._save_pending_best(trainer, module)
         if not data.batches_left:
             self._save_if_due(trainer, module)
         # Several processes that collect exchange signals before collecting, and so not here.
-        exchanges = trainer.world_size == 1 or (data.refill is no_collection and not data.batches_left)
+        exchanges = trainer.world_size == 1 or (data.refill is nothing and not data.batches_left)
         if exchanges and (received := self._received(trainer)):
             self._save_and_act(trainer, module, received)
 

@@ -19,9 +19,10 @@ class Relabel(Callback):
     """Writes the predicted reward of every step of the demonstrations to a Parquet file.
 
     This is what ``rrd predict`` does. The columns are ``source`` (file or data set), ``episode``,
-    ``step`` (the row of the action in the source), ``predicted_reward`` and ``model_version`` (a hash of
-    the reward model's parameters). The sources are only read. Each finished episode is written to
-    ``<output>.parts/``, from which an interrupted run continues; at the end the parts are merged.
+    ``step`` (the row of the action in the source; where actions are repeated, of the first of those that make
+    one), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The sources are
+    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues;
+    at the end the parts are merged.
 
     Args:
         output: path of the Parquet file.
@@ -63,20 +64,20 @@ class Relabel(Callback):
         import pyarrow
         from pyarrow import parquet
 
-        source, name, first_step, _ = batch
+        source, name, first_step, stride, _ = batch
         rewards = outputs.float().cpu().numpy()
         table = pyarrow.table(
             {
                 "source": [source] * len(rewards),
                 "episode": [name] * len(rewards),
-                "step": range(first_step, first_step + len(rewards)),
+                "step": range(first_step, first_step + stride * len(rewards), stride),
                 "predicted_reward": rewards,
                 "model_version": [self._version] * len(rewards),
             }
         )
         part = self._part(source, name)
         staged = part.with_suffix(".part")
-        parquet.write_table(table, staged)
+        parquet.write_table(table, staged, write_page_checksum=True)
         staged.replace(part)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
@@ -90,9 +91,9 @@ class Relabel(Callback):
         parts = [self._part(entry.source.name, entry.episode) for entry in entries]
         present = [part for part in parts if part.exists()]  # skipped episodes have none
         staged = self.output.with_name(self.output.name + ".part")
-        with parquet.ParquetWriter(staged, parquet.read_schema(present[0])) as writer:
+        with parquet.ParquetWriter(staged, parquet.read_schema(present[0]), write_page_checksum=True) as writer:
             for part in present:
-                writer.write_table(parquet.read_table(part))
+                writer.write_table(_read_part(part))
         staged.replace(self.output)
         shutil.rmtree(self._parts)
         rank_zero_info(f"Predicted rewards of {len(present)} episodes: {self.output}")
@@ -100,6 +101,17 @@ class Relabel(Callback):
     def _part(self, source: str, name: str) -> Path:
         key = hashlib.sha256("\0".join([source, name, self._version]).encode()).hexdigest()
         return self._parts / f"{key[:24]}.parquet"
+
+
+def _read_part(part: Path) -> Any:
+    """Read an episode's rewards, which an interrupted run may have left long ago."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(part, page_checksum_verification=True)
+    except (ArrowException, OSError) as error:
+        problem = f"is damaged ({error}): delete it, and run the command again"
+        raise ParameterError("relabel.output", str(part), problem) from error
 
 
 def model_version(model: nn.Module) -> str:

@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from rrd_lightning.arguments import DEFAULT_ROOT, SECTIONS, expand
 from rrd_lightning.callbacks import (
@@ -31,10 +32,12 @@ from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment
+from rrd_lightning.envs.environment import require_feedback
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
+from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
-from rrd_lightning.private import OpenCLI
+from rrd_lightning.private import OpenCLI, SafeCSVLogger
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -43,6 +46,19 @@ TRAINER_DEFAULTS = {
     "default_root_dir": DEFAULT_ROOT,
     "enable_model_summary": False,
 }
+
+
+def report(args: list[str]) -> None:
+    """Run ``rrd report``; what it needs beyond the rest is imported here.
+
+    Raises:
+        ParameterError: if pandas or scipy is missing.
+    """
+    if find_spec("pandas") is None or find_spec("scipy") is None:
+        raise ParameterError("report", args, "needs pandas and scipy: pip install 'rrd-lightning[report]'")
+    from rrd_lightning.report import main
+
+    main(args)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -62,13 +78,30 @@ class OptionalEnvironment(Environment):
     Args:
         id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that registers
             it first. None to learn from demonstrations alone.
+        frame_stack: let the images of so many steps be one observation. Episodes hold each once.
+        feedback_every: give the return of every so many actions, instead of the episode's at its end.
+        action_repeat: take each action this many times. Demonstrations are read likewise.
         options: as for `Environment`.
     """
 
-    def __init__(self, id: str | None = None, **options: Any) -> None:
-        self.id = ""
+    def __init__(
+        self,
+        id: str | None = None,
+        frame_stack: int = 1,
+        feedback_every: int | None = None,
+        action_repeat: int = 1,
+        **options: Any,
+    ) -> None:
+        require_feedback(frame_stack, feedback_every)
+        self.id, self.frame_stack, self.feedback_every = "", frame_stack, feedback_every
         if id is not None:
-            super().__init__(id, **options)
+            super().__init__(
+                id,
+                frame_stack=frame_stack,
+                feedback_every=feedback_every,
+                action_repeat=action_repeat,
+                **options,
+            )
 
     def __bool__(self) -> bool:
         return bool(self.id)
@@ -92,6 +125,8 @@ class ModelSpaces:
                 "env.id", None, "is missing: give the id of an environment, or data.demonstrations"
             )
         self.observation_space = source.observation_space
+        if not env:
+            self.observation_space = stack_space(self.observation_space, env.frame_stack)
         self.action_space = source.action_space
 
 
@@ -114,8 +149,10 @@ class RRDCLI(OpenCLI):
         parser.add_argument(
             "--wandb_project", type=str | None, help="Log to this Weights & Biases project too."
         )
+        parser.link_arguments("env.feedback_every", "data.feedback_every")
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
+        parser.link_arguments("env.action_repeat", "data.action_repeat")
         parser.add_class_arguments(ModelSpaces, "spaces")
         parser.link_arguments("env", "spaces.env", apply_on="instantiate")
         parser.link_arguments("data", "spaces.data", apply_on="instantiate")
@@ -131,14 +168,17 @@ class RRDCLI(OpenCLI):
                 self._parser(found.subcommand).set_defaults({f"model.{part}": {"class_path": path}})
         self.config = parser.parse_args(args)
 
-    def check_ckpt_path(self, path: str) -> None:
+    def check_ckpt_path(self, path: str | None) -> None:
         """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
-            ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
-                named it.
+            ParameterError: if it does not exist or is damaged, or an untrained model would be judged.
         """
-        read_checkpoint(path)
+        if path is not None:
+            read_checkpoint(path)
+        elif (command := self.config.subcommand) != "fit":
+            problem = f"rrd {command} needs a trained model: give the path of a checkpoint, last or best"
+            raise ParameterError("ckpt_path", path, problem)
 
     def before_fit(self) -> None:
         """Check what involves several sections, before loggers create folders."""
@@ -176,7 +216,7 @@ class RRDCLI(OpenCLI):
         """Make loggers for a new folder ``root/env-id/version_N``."""
         env = self.section("env")
         name = env.id.replace("/", "-") if env else "demonstrations"
-        csv = CSVLogger(root, name, flush_logs_every_n_steps=1)
+        csv = SafeCSVLogger(root, name, flush_logs_every_n_steps=1)
         loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
         if project := self.section("wandb_project"):
             try:
@@ -201,6 +241,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[:1] == ["export"]:
             auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
+        if args[:1] == ["report"]:
+            report(args[1:])
             return
         RRDCLI(
             RRDModule,

@@ -10,12 +10,15 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning import keys
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import zeros
 
 
 class ReplayDataModule(LightningDataModule):
@@ -59,10 +62,15 @@ class ReplayDataModule(LightningDataModule):
         demonstration_subsequences: let this share hold for the subsequences, too.
         balance_success: draw half of the subsequences from successful episodes and half from failed ones, as
             long as there are both.
+        feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
+            episode's; a collector sets it to its environment's.
+        action_repeat: steps of a demonstration that make one transition, whose action is their mean; as many
+            as an action is taken in the environment. From the command line ``env.action_repeat`` sets both.
 
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
+        before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
         kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
@@ -93,6 +101,8 @@ class ReplayDataModule(LightningDataModule):
         demonstration_share: float | None = None,
         demonstration_subsequences: bool = False,
         balance_success: bool = False,
+        feedback_every: int | None = None,
+        action_repeat: int = 1,
     ) -> None:
         super().__init__()
         require_positive(
@@ -101,6 +111,8 @@ class ReplayDataModule(LightningDataModule):
             updates_per_step=updates_per_step,
             capacity=capacity,
         )
+        if feedback_every is not None:
+            require_positive(feedback_every=feedback_every)
         self.train_batches = train_batches
         self.updates_per_step = updates_per_step
         self.iterations_per_epoch = iterations_per_epoch
@@ -116,13 +128,16 @@ class ReplayDataModule(LightningDataModule):
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
         if isinstance(self._sampler, MixedSampler) and mixed:
             self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
+        self.feedback_every = feedback_every
+        self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = no_collection
+        self.refill: Callable[[], None] = nothing
+        self.before_step: Callable[[], None] = nothing
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, action_repeat)
         elif demonstration_share is not None:
             raise ParameterError(
                 "data.demonstration_share", demonstration_share, "needs data.demonstrations to draw from"
@@ -136,7 +151,26 @@ class ReplayDataModule(LightningDataModule):
     def _make_replay(self, capacity: int) -> EpisodeReplay:
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
-        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir, self.keep_demonstrations)
+        return EpisodeReplay(
+            capacity,
+            self._sampler,
+            storage,
+            self.scratch_dir,
+            keep_demonstrations=self.keep_demonstrations,
+            observation_space=self._observation_space,
+            feedback_every=self.feedback_every,
+        )
+
+    def expect_feedback_every(self, steps: int | None) -> None:
+        """Let episodes from now on have the return of every so many steps, as the environment gives it.
+
+        Raises:
+            ParameterError: if it was set to another number.
+        """
+        if self.feedback_every not in (None, steps):
+            problem = f"differs from the environment's feedback_every={steps}"
+            raise ParameterError("data.feedback_every", self.feedback_every, problem)
+        self.feedback_every = self.replay.feedback_every = steps
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Return the memory that a run with this module takes."""
@@ -152,6 +186,7 @@ class ReplayDataModule(LightningDataModule):
             processes=processes,
             processes_here=here,
             draws=module.decomposition.draws,
+            feedback_every=self.feedback_every,
         )
 
     def check(self, module: Any, trainer: Any = None) -> None:
@@ -166,6 +201,7 @@ class ReplayDataModule(LightningDataModule):
             raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
         module.decomposition.check(self._sampler.rrd_sample_size)
         self._sampler.draws = draws
+        self._observation_space = module.model_spaces[0]
         if not len(self.replay):
             plan = self.memory_plan(module, trainer)
             if self.storage == "auto":
@@ -231,7 +267,10 @@ class ReplayDataModule(LightningDataModule):
         self.check(module, trainer)
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
+            # All processes have compared the free space with what they take together.
+            trainer.strategy.barrier("replay is checked")
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
+            self.replay.reserve(_example_record(_spaces(module)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration, and the seed of the hold-out split."""
@@ -295,6 +334,7 @@ class PairedBatches:
         data = self._data
         data.prefill()
         for _ in range(len(self)):
+            data.before_step()
             if not (data.batches_left and len(data.replay)):
                 data.begin_iteration()
             count = min(data.updates_per_step, data.batches_left)
@@ -326,10 +366,16 @@ def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
     )
 
 
-def no_collection() -> None:
-    """Leave the replay as it is, where there is no collector."""
+def nothing() -> None:
+    """Do nothing, where there is no collector or no checkpoint."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
-    spaces: tuple[Any, Any] = module.model_spaces
-    return spaces
+    """What episodes hold: single frames, where the module sees stacks."""
+    observation_space, action_space = module.model_spaces
+    return frame_space(observation_space), action_space
+
+
+def _example_record(spaces: tuple[Any, Any]) -> TensorDict:
+    observation, action = (zeros(space, 1) for space in spaces)
+    return TensorDict({keys.OBSERVATION: observation, keys.ACTION: action, keys.REWARD: torch.zeros(1)}, [1])

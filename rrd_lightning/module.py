@@ -25,8 +25,7 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
-from rrd_lightning.episode import episode_transitions
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation, ObservationNormalizer
@@ -114,6 +113,8 @@ class RRDModule(Inference):
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
+        for group in self._parameter_groups():
+            require_not_negative(**{f"{group['name']}.lr": group.get("lr", 0.0)})
         if not names:
             raise ParameterError("train_policy", train_policy, "without it this decomposition learns nothing")
         for name, limit in self.gradient_clip.items():
@@ -312,7 +313,7 @@ class RRDModule(Inference):
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
-        return self.rewards(episode_transitions(episode))
+        return self.episode_rewards(episode)
 
     def test_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""

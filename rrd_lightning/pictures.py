@@ -61,10 +61,13 @@ class JudgedEpisode:
 def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | None:
     """Return the first image of observations ``[T + 1, ...]`` as ``[T + 1, height, width, 3]``, or None."""
     parts = [observation] if isinstance(observation, Tensor) else list(observation.values(True, True))
-    images = [part for part in parts if part.dtype == torch.uint8 and part.dim() == 4]
+    images = [part for part in parts if part.dtype == torch.uint8 and part.dim() in (3, 4)]
     if not images:
         return None
-    image = images[0][:, :3] if images[0].shape[1] >= 3 else images[0][:, :1].expand(-1, 3, -1, -1)
+    image = images[0] if images[0].dim() == 4 else images[0].unsqueeze(1)
+    if image.shape[1] > min(image.shape[1:]):
+        image = image.movedim(-1, 1)  # the channels, the few, were last
+    image = image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
     frames: np.ndarray[Any, Any] = image.movedim(1, -1).cpu().numpy()
     return frames
 

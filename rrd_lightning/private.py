@@ -5,12 +5,18 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -20,7 +26,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 # Functions over nested containers. Noticed by: tests/envs.
 __all__ = [
+    "FindableCheckpoint",
     "OpenCLI",
+    "SafeCSVLogger",
     "count_step",
     "fingerprint",
     "has_hooks",
@@ -101,6 +109,30 @@ def has_step_listeners(module: Any) -> bool:
     )
 
 
+class SafeCSVLogger(CSVLogger):
+    """Lightning's CSVLogger, whose file is whole at each moment, also while it gets a new column.
+
+    Noticed by: tests/callbacks/test_logging.py.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer, which stages a file with new columns."""
+        writer: Any = super().experiment
+        writer._rewrite_with_new_header = partial(_rewrite, Path(writer.metrics_file_path))
+        return writer
+
+
+def _rewrite(path: Path, names: list[str]) -> None:
+    staged = path.with_name(path.name + ".part")
+    with path.open(newline="") as file, staged.open("w", newline="") as wider:
+        writer = csv.DictWriter(wider, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(csv.DictReader(file))
+    staged.replace(path)
+
+
 UNHEARD = ("on_before_backward", "on_after_backward", "on_before_zero_grad")
 UNHEARD_OF_MODULE = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
 
@@ -175,6 +207,28 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     writer._get_file_writer().add_summary(summary, step)
 
 
+class FindableCheckpoint(ModelCheckpoint):
+    """A callback whose checkpoints Lightning finds by ``ckpt_path="last"`` and ``"best"``.
+
+    Nothing else is left of `ModelCheckpoint`: a subclass has its own hooks, and gives `best_model_path`.
+
+    Noticed by: tests/checkpoint/test_names.py.
+    """
+
+    def __init__(self) -> None:
+        Callback.__init__(self)
+
+    state_key = Callback.state_key
+
+    def find_last(self, trainer: Any) -> Path | None:
+        """Return the latest checkpoint, if there is one. A subclass overrides it."""
+
+    def _find_last_checkpoints(self, trainer: Any) -> set[str]:
+        """Return the checkpoints among which Lightning takes the newest."""
+        path = self.find_last(trainer)
+        return set() if path is None else {str(path)}
+
+
 class OpenCLI(LightningCLI):
     """LightningCLI with its sections and its treatment of ``ckpt_path`` open to subclasses.
 
@@ -189,10 +243,9 @@ class OpenCLI(LightningCLI):
         """Leave out the callback of a section."""
         self._parser(self.subcommand).callback_keys.remove(name)
 
-    def check_ckpt_path(self, path: str) -> None:
-        """Check a checkpoint that is to be loaded. A subclass overrides it."""
+    def check_ckpt_path(self, path: str | None) -> None:
+        """Check a checkpoint that is to be loaded, or that there is none. A subclass overrides it."""
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is, where Lightning would merge the checkpoint's hyper-parameters."""
-        if path := self.config[self.config.subcommand].ckpt_path:
-            self.check_ckpt_path(path)
+        self.check_ckpt_path(self.config[self.config.subcommand].ckpt_path)

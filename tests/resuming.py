@@ -70,11 +70,13 @@ def fit(
     checkpoint: dict[str, Any] | None = None,
     trainer_options: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
+    env_options: dict[str, Any] | None = None,
     **module: Any,
 ) -> dict[str, Any]:
     """Run to the end or to the kill, and return everything that the run ended with."""
     torch.manual_seed(0 if ckpt_path is None else 12345)
-    env = Environment(env_id, max_episode_steps=40 if env_id in {"Pendulum-v1", "HalfCheetah-v5"} else None)
+    limit = 40 if env_id in {"Pendulum-v1", "HalfCheetah-v5"} else None
+    env = Environment(env_id, max_episode_steps=limit, **(env_options or {}))
     model, datamodule = make_module(env, **module), make_data(**(data or {}))
     total = total or 2 * warmup + 100
     collect = make_collect(env, num_envs=num_envs, warmup_steps=warmup, total_env_steps=total)

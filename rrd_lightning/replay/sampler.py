@@ -36,6 +36,12 @@ class StepDraw(NamedTuple):
     facts: dict[str, Tensor]
 
 
+def before(first: Integers, step: Integers) -> Integers:
+    """Add numbers of rows to the steps that were drawn of them: one for each step, or for several in a row."""
+    found: Integers = (first if first.ndim == step.ndim else first[..., None]) + step
+    return found
+
+
 class PairedSampler:
     """Draws the steps of a paired batch from an episode table.
 
@@ -201,9 +207,7 @@ class PairedSampler:
 
     def _positions(self, draw: StepDraw) -> Integers:
         """Find the ring positions of steps, as if the ring had no end."""
-        start = self.table.live["start"].take(draw.episode)
-        positions: Integers = (start if start.ndim == draw.step.ndim else start[..., None]) + draw.step
-        return positions
+        return before(self.table.live["start"].take(draw.episode), draw.step)
 
     def _uniform(self, generator: str, shape: tuple[int, ...]) -> Integers:
         """Draw stored transitions, each as the number of transitions that were ever stored before it."""

@@ -192,6 +192,31 @@ def test_demonstrations_never_leave_and_the_oldest_of_the_others_do(
     assert table.appended_transitions == sum(lengths.values())
 
 
+def test_a_demonstration_that_stays_keeps_its_bags() -> None:
+    sampler = MixedSampler(64, 32, 4, True)
+    sampler.mix(0.5, False, False)
+    replay = EpisodeReplay(100, sampler, keep_demonstrations=True, feedback_every=4)
+    for identity in range(30):
+        episode = make_episode(identity, 10)
+        episode[keys.EPISODE_RETURN] = episode[keys.REWARD].sum()
+        replay.add_episode(episode, demonstration=identity == 0)
+    table = replay.episodes
+    row = int(table["demonstration"].int().argmax())
+    assert table["demonstration"].sum() == 3
+    assert row > 0, "it has been stored anew"
+    rows = slice(row, row + 3)
+    assert table["length"][rows].tolist() == [4, 4, 2]
+    assert table["offset"][rows].tolist() == [0, 4, 8]
+    assert table["ends"][rows].tolist() == [False, False, True]
+    expected = make_episode(0, 10)
+    records = replay.records(table["start"][rows], table["length"][rows], table["ends"][rows])
+    assert torch.equal(records[keys.OBSERVATION], expected[keys.OBSERVATION])
+    assert torch.equal(records[keys.ACTION][:-1], expected[keys.ACTION])
+    returns = [part.sum() for part in expected[keys.REWARD].split(4)]
+    assert torch.allclose(table["episode_return"][rows], torch.stack(returns))
+    assert table.transitions == 100
+
+
 def test_without_a_share_demonstrations_leave_like_all_others() -> None:
     replay = make_replay(balance=True, capacity=100)
     for identity in range(12):

@@ -219,6 +219,8 @@ class FindableCheckpoint(ModelCheckpoint):
         Callback.__init__(self)
 
     state_key = Callback.state_key
+    # The one hook of ModelCheckpoint that Checkpoint has no own of.
+    on_train_batch_end = Callback.on_train_batch_end
 
     def find_last(self, trainer: Any) -> Path | None:
         """Return the latest checkpoint, if there is one. A subclass overrides it."""

@@ -244,7 +244,7 @@ def test_parts_are_chosen_by_name() -> None:
         ),
         (["--data.demonstration_share=0.5"], "data.demonstration_share=0.5: needs data.demonstrations"),
         (["--data.demonstration_share=2"], "data.demonstration_share=2.0: must be between 0 and 1"),
-        (["--model.agent=DQN", "--model.agent.cloning_weight=1"], "cloning_weight"),
+        (["--model.agent=DQN", "--model.agent.cloning_weight=1"], "model.agent"),
         (["--model.agent=SAC", "--model.agent.cloning_weight=1"], "cloning_weight=1.0: needs data.demon"),
         (["--model.phases=[{name: a, updates: 5}]"], "phases=.*: learn from demonstrations"),
         (["--model.phases=[{name: a, train: [clone]}]"], r"phases.a.train=\['clone'\]: must be some of"),

@@ -99,6 +99,7 @@ def fit(
         "weights": model.state_dict(),
         "optimizer": trainer.optimizers[0].state_dict()["state"],
         "lengths": datamodule.replay.episodes["length"].clone(),
+        "demonstrations": datamodule.replay.episodes["demonstration"].sum(),
         "replay": datamodule.replay.records(
             datamodule.replay.episodes["start"], datamodule.replay.episodes["length"]
         ),

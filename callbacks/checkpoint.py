@@ -17,6 +17,7 @@ from rrd_lightning.checkpoint.kept import KeptCheckpoints
 from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays
 from rrd_lightning.checkpoint.shards import read_shard, shard, write_shards
 from rrd_lightning.data import nothing
+from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
 
 LAST = "last.ckpt"
@@ -145,8 +146,20 @@ class Checkpoint(LightningCheckpoint):
         self._end(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, and save a run that an environment ends.
+
+        With several processes only the latest regular save is left, since the others do not know of it.
+        """
         self._end(trainer)
+        begun = trainer.state.fn == "fit" and self._to_restore is None
+        if (
+            isinstance(exception, FailedEnvironmentError)
+            and begun
+            and self.save_last
+            and trainer.world_size == 1
+        ):
+            self._save_last(trainer, pl_module)
+            rank_zero_info(f"Saved {self._kept.folder / LAST}")
 
     def _end(self, trainer: Any) -> None:
         self._signals.restore()

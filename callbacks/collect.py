@@ -23,10 +23,11 @@ from rrd_lightning.seeding import derive_seed
 class Collect(Callback):
     """Collects episodes before each iteration of `train_batches` updates.
 
-    During the warm-up, until the finished episodes have `warmup_steps` transitions, actions are
+    During the warm-up, until the finished episodes have `warmup_steps` steps, actions are
     uniformly random and no update is made. The run ends after the updates of the iteration in which
     `total_env_steps` are reached. Steps are counted over the whole job: with several processes each
-    makes its share of them, in its own environments.
+    makes its share of them, in its own environments. Where the environment repeats actions, each counts as
+    `Environment.action_repeat` steps, also the last one of an episode that ends within it.
 
     Before each iteration's steps, also in the warm-up, it calls ``on_collection(trainer, pl_module)`` of
     every callback that has this method. All processes have then made the same number of steps and
@@ -38,7 +39,7 @@ class Collect(Callback):
         vectorization: ``"sync"`` steps them one after another, ``"async"`` each in a worker process. A
             worker that fails is replaced, and its episode dropped.
         env_steps_per_iteration: steps per iteration, over all environments.
-        warmup_steps: transitions of finished episodes before the first update.
+        warmup_steps: steps of finished episodes before the first update.
         total_env_steps: the run's budget, over all environments, including the warm-up.
         worker_timeout: seconds that a step or reset of a worker may take before it counts as failed.
 
@@ -101,35 +102,39 @@ class Collect(Callback):
         Raises:
             ParameterError: if they are not.
         """
+        repeat = self.env.action_repeat
         each = "" if processes == 1 else f" divided by {processes} processes"
-        if self.env_steps_per_iteration % (self.num_envs * processes):
+        repeated = "" if repeat == 1 else f" divided by env.action_repeat={repeat}"
+        if self.env_steps_per_iteration % (self.num_envs * processes * repeat):
             raise ParameterError(
                 "collect.env_steps_per_iteration",
                 self.env_steps_per_iteration,
                 f"must be a multiple of num_envs={self.num_envs}"
-                + ("" if processes == 1 else f" times {processes} processes"),
+                + ("" if processes == 1 else f" times {processes} processes")
+                + ("" if repeat == 1 else f" times env.action_repeat={repeat}"),
             )
-        if data.batch_size > self.warmup_steps // processes:
+        if data.batch_size > self.warmup_steps // processes // repeat:
             raise ParameterError(
                 "data.batch_size",
                 data.batch_size,
-                f"must be at most collect.warmup_steps={self.warmup_steps}{each}, "
+                f"must be at most collect.warmup_steps={self.warmup_steps}{each}{repeated}, "
                 "from which the first batch is drawn",
             )
-        if data.capacity < self.warmup_steps:
+        if data.capacity < self.warmup_steps // repeat:
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
-                f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
+                f"must be at least collect.warmup_steps={self.warmup_steps}{repeated}, "
+                "or part of the warm-up is lost",
             )
         room = data.capacity // processes - data.kept_transitions
-        if room < (self.env.max_episode_steps or 0):
+        if room * repeat < (self.env.max_episode_steps or 0):
             kept = f" beside the {data.kept_transitions} of the demonstrations" if data.kept_transitions else ""
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
                 f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
-                f"of {self.env.id}{kept}".lstrip(),
+                f"of {self.env.id}{repeated}{kept}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -170,15 +175,18 @@ class Collect(Callback):
         self._collect(rollout, trainer, module)
 
     def _warmed_up(self, trainer: Any, module: Any, replay: EpisodeReplay) -> bool:
-        finished, empty = summed(trainer, [replay.episodes.appended_transitions, not len(replay)])
+        steps = replay.episodes.appended_transitions * self.env.action_repeat
+        finished, empty = summed(trainer, [steps, not len(replay)])
         if finished >= self.warmup_steps and not empty:
             return True
         if module.env_steps >= self.total_env_steps:
+            endless = not finished and self.env.max_episode_steps is None
             raise ParameterError(
                 "collect.total_env_steps",
                 self.total_env_steps,
-                f"is spent with {finished:.0f} transitions of finished episodes collected, "
-                f"fewer than warmup_steps={self.warmup_steps}",
+                f"is spent with {finished:.0f} steps of finished episodes collected, "
+                f"fewer than warmup_steps={self.warmup_steps}"
+                + (f": {self.env.id} has no time limit, set env.max_episode_steps" if endless else ""),
             )
         return False
 
@@ -186,7 +194,8 @@ class Collect(Callback):
         """Take this process's share of an iteration's steps."""
         start = time.perf_counter()
         finished: list[TensorDict] = []
-        for _ in range(self.env_steps_per_iteration // (self.num_envs * trainer.world_size)):
+        together = self.num_envs * trainer.world_size * self.env.action_repeat
+        for _ in range(self.env_steps_per_iteration // together):
             if random:
                 action = rollout.envs.action_space.sample()
             else:

@@ -43,6 +43,7 @@ class Evaluate(Judge):
         self.every_n_env_steps = every_n_env_steps
         self.seed = seed
         self._evaluations_done = 0
+        self._knows_success = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Provide the episodes that Lightning validates and tests with."""
@@ -72,20 +73,26 @@ class Evaluate(Judge):
         trainer.val_check_batch = 1 if time_to and trainer.enable_validation else NEVER
 
     def of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
-        """Return the figures of the first `episodes` episodes, ordered by seed."""
-        return super().of_all_processes(trainer)[: self.episodes]
+        """Return the figures of the first `episodes` episodes, ordered by seed.
+
+        An episode that says nothing of success is none, in an environment that has ever told it.
+        """
+        judged = super().of_all_processes(trainer)[: self.episodes]
+        self._knows_success |= any("success" in figures for figures in judged)
+        return [{"success": 0.0, **figures} for figures in judged] if self._knows_success else judged
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Count the evaluation."""
         self._evaluations_done = pl_module.env_steps // self.every_n_env_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the schedule."""
-        return {"evaluations_done": self._evaluations_done}
+        """Return the position in the schedule, and whether the environment tells success."""
+        return {"evaluations_done": self._evaluations_done, "knows_success": self._knows_success}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position in the schedule."""
+        """Restore what `state_dict` returned."""
         self._evaluations_done = state_dict["evaluations_done"]
+        self._knows_success = state_dict.get("knows_success", False)
 
 
 class EvaluationEpisodes:
@@ -112,13 +119,17 @@ class EvaluationEpisodes:
             trainer = self._module.trainer
             for episode in range(len(self)):
                 place = episode * trainer.world_size + trainer.global_rank
-                rollout.reset(self._evaluate.seed + place)
-                yield self._play(rollout)
+                yield self._play(rollout, self._evaluate.seed + place)
         finally:
             envs.close()
 
-    def _play(self, rollout: Rollout) -> TensorDict:
+    def _play(self, rollout: Rollout, seed: int) -> TensorDict:
+        dropped = -1
         while True:
+            if rollout.dropped != dropped:  # with the same seed again, as often as failures are allowed
+                dropped = rollout.dropped
+                rollout.reset(seed)
+                continue
             observation = rollout.observation.to(self._module.device)
             action = self._module.act(observation, explore=False)
             if finished := rollout.step(action.cpu().numpy()):

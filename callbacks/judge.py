@@ -44,12 +44,15 @@ class Judge(Callback):
 
     def of_all_processes(self, trainer: Any) -> list[dict[str, float]]:
         """Return the figures of all episodes, the first of every process before the second of every process."""
-        missing = float("nan")
-        rows = [[figures.get(name, missing) for name in FIGURES] for figures in self._judged]
-        table = interleaved(trainer, torch.tensor(rows, dtype=torch.float64).reshape(-1, len(FIGURES)))
+        # A figure may be missing or not a number, which is not the same.
+        rows = [
+            [figures.get(name, 0.0) for name in FIGURES] + [float(name in figures) for name in FIGURES]
+            for figures in self._judged
+        ]
+        table = interleaved(trainer, torch.tensor(rows, dtype=torch.float64).reshape(-1, 2 * len(FIGURES)))
         judged = [
-            {name: value for name, value in zip(FIGURES, row, strict=True) if value == value}
-            for row in table.tolist()
+            {name: value for name, value, there in zip(FIGURES, *row, strict=True) if there == 1}
+            for row in table.reshape(-1, 2, len(FIGURES)).tolist()
         ]
         return [figures for figures in judged if figures]
 

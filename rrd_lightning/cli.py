@@ -78,17 +78,29 @@ class OptionalEnvironment(Environment):
         id: Gymnasium's id, such as ``HalfCheetah-v5``; ``module:Id-v0`` imports the module that registers
             it first. None to learn from demonstrations alone.
         frame_stack: let the images of so many steps be one observation. Episodes hold each once.
-        feedback_every: give the return of every so many steps, instead of the episode's at its end.
+        feedback_every: give the return of every so many actions, instead of the episode's at its end.
+        action_repeat: take each action this many times. Demonstrations are read likewise.
         options: as for `Environment`.
     """
 
     def __init__(
-        self, id: str | None = None, frame_stack: int = 1, feedback_every: int | None = None, **options: Any
+        self,
+        id: str | None = None,
+        frame_stack: int = 1,
+        feedback_every: int | None = None,
+        action_repeat: int = 1,
+        **options: Any,
     ) -> None:
         require_feedback(frame_stack, feedback_every)
         self.id, self.frame_stack, self.feedback_every = "", frame_stack, feedback_every
         if id is not None:
-            super().__init__(id, frame_stack=frame_stack, feedback_every=feedback_every, **options)
+            super().__init__(
+                id,
+                frame_stack=frame_stack,
+                feedback_every=feedback_every,
+                action_repeat=action_repeat,
+                **options,
+            )
 
     def __bool__(self) -> bool:
         return bool(self.id)
@@ -139,6 +151,7 @@ class RRDCLI(OpenCLI):
         parser.link_arguments("env.feedback_every", "data.feedback_every")
         parser.link_arguments("env", "collect.env", apply_on="instantiate")
         parser.link_arguments("env", "evaluate.env", apply_on="instantiate")
+        parser.link_arguments("env.action_repeat", "data.action_repeat")
         parser.add_class_arguments(ModelSpaces, "spaces")
         parser.link_arguments("env", "spaces.env", apply_on="instantiate")
         parser.link_arguments("data", "spaces.data", apply_on="instantiate")

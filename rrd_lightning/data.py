@@ -64,6 +64,8 @@ class ReplayDataModule(LightningDataModule):
             long as there are both.
         feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
             episode's; a collector sets it to its environment's.
+        action_repeat: steps of a demonstration that make one transition, whose action is their mean; as many
+            as an action is taken in the environment. From the command line ``env.action_repeat`` sets both.
 
     Attributes:
         replay: the replay.
@@ -100,6 +102,7 @@ class ReplayDataModule(LightningDataModule):
         demonstration_subsequences: bool = False,
         balance_success: bool = False,
         feedback_every: int | None = None,
+        action_repeat: int = 1,
     ) -> None:
         super().__init__()
         require_positive(
@@ -134,7 +137,7 @@ class ReplayDataModule(LightningDataModule):
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, action_repeat)
         elif demonstration_share is not None:
             raise ParameterError(
                 "data.demonstration_share", demonstration_share, "needs data.demonstrations to draw from"

@@ -84,6 +84,10 @@ class Bounded(Env[Any, Any]):
         return action.astype(np.float32), 0.0, False, False, {}
 
 
+class BrokenError(BaseException):
+    """An error that no one catches."""
+
+
 class Fragile(Follow):
     """Breaks after some steps in the process of rank FRAGILE_RANK; FRAGILE_ONCE: only the first time."""
 
@@ -95,7 +99,7 @@ class Fragile(Follow):
         if self.steps == 400 and rank == os.environ["FRAGILE_RANK"] and not broken.exists():
             if "FRAGILE_ONCE" in os.environ:
                 broken.touch()
-            raise RuntimeError("the simulator broke")
+            raise BrokenError("the simulator broke")
         return super().step(action)
 
 

@@ -19,6 +19,7 @@ ROWS = [
         "losses",
         "private",
         "spaces",
+        "success",
         "episode",
         "disk",
         "free_memory",

@@ -12,10 +12,12 @@ from tensordict import TensorDict
 
 from rrd_lightning.datasets.paths import PathReader
 from rrd_lightning.datasets.reader import Reader
+from rrd_lightning.datasets.repeat import repeat_actions
 from rrd_lightning.datasets.source import Facts, Source, Spaces
 from rrd_lightning.datasets.split import held_out_rows, share_of
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import is_continuous
 
 
 class Entry(NamedTuple):
@@ -38,23 +40,31 @@ class Demonstrations:
         reader: finds the files or data sets; or paths for `PathReader`.
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the episodes that is held out from training.
+        action_repeat: steps that make one transition.
 
     Attributes:
         split_seed: seed of the hold-out split; derived from the run's seed, or from a checkpoint.
 
     Raises:
-        ParameterError: if `held_out` is not between 0 and 1, and whatever the reader raises.
+        ParameterError: if `held_out` is not between 0 and 1, `action_repeat` is not positive, and whatever the
+            reader raises.
     """
 
     def __init__(
-        self, reader: Reader | str | Sequence[str], skip_bad: bool = False, held_out: float = 0.0
+        self,
+        reader: Reader | str | Sequence[str],
+        skip_bad: bool = False,
+        held_out: float = 0.0,
+        action_repeat: int = 1,
     ) -> None:
+        require_positive(**{"env.action_repeat": action_repeat})
         if not 0 <= held_out <= 1:
             raise ParameterError("data.held_out", held_out, "must be between 0 and 1")
         if not isinstance(reader, Reader):
             reader = PathReader([reader] if isinstance(reader, str) else reader)
         self.skip_bad = skip_bad
         self.held_out = held_out
+        self.action_repeat = action_repeat
         # A file may be given twice, by itself and by its folder.
         self.sources = list({source.name: source for source in reader.sources()}.values())
         self.split_seed: int | None = None
@@ -94,10 +104,18 @@ class Demonstrations:
     def entries(self, spaces: Spaces) -> list[Entry]:
         """Check every episode, as far as that is cheap, and list the usable ones.
 
+        Their lengths are in transitions, of `action_repeat` steps each.
+
         Raises:
             ParameterError: naming file, episode and key of the first bad one, unless bad ones are
                 skipped; or if no usable one is left.
         """
+        if self.action_repeat > 1 and not is_continuous(spaces[1]):
+            raise ParameterError(
+                "env.action_repeat",
+                self.action_repeat,
+                f"takes the mean of a demonstration's actions, and {spaces[1]} has none",
+            )
         if self._entries is None or self._entries[0] != spaces:
             entries = list(self._check_episodes(spaces))
             if not entries:
@@ -114,7 +132,9 @@ class Demonstrations:
                 continue
             for episode in episodes:
                 try:
-                    yield Entry(source, episode, source.facts(episode, spaces))
+                    facts = source.facts(episode, spaces)
+                    length = -(-facts.length // self.action_repeat)
+                    yield Entry(source, episode, facts._replace(length=length))
                 except ParameterError as error:
                     self._skip(error)
 
@@ -171,7 +191,7 @@ class Demonstrations:
             except ParameterError as error:
                 self._skip(error)
             else:
-                yield entry.name, episode
+                yield entry.name, repeat_actions(episode, self.action_repeat)
 
     def _skip(self, error: ParameterError) -> None:
         if not self.skip_bad:

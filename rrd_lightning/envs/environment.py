@@ -16,12 +16,14 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import TimeLimit
 
+from rrd_lightning.envs.action_repeat import ActionRepeat
 from rrd_lightning.envs.episodic import EpisodicFeedback
 from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.sequential import SequentialVectorEnv
 from rrd_lightning.envs.workers import PlainErrors, Workers
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import stack_space
+from rrd_lightning.success import SuccessOf
 
 Vectorization = Literal["sync", "async"]
 
@@ -40,7 +42,11 @@ class Environment:
         wrappers: wrappers to put round it, the innermost first, such as Gymnasium's: their class paths, or
             dictionaries of ``class_path`` and ``init_args``.
         frame_stack: let the images of so many steps be one observation. Episodes hold each once.
-        feedback_every: give the return of every so many steps, instead of the episode's at its end.
+        feedback_every: give the return of every so many actions, instead of the episode's at its end.
+        success_of: the step whose ``success`` or ``is_success`` in the infos decides whether an episode is a
+            success: its ``"last"``, or ``"any"``.
+        action_repeat: take each action this many times, and see what follows the last. Steps are counted in
+            the environment's own throughout, and a transition is one action.
 
     Raises:
         ParameterError: if no environment has the id, it cannot be made, or a number is not positive.
@@ -54,7 +60,10 @@ class Environment:
         wrappers: list[str | dict[str, Any]] | None = None,
         frame_stack: int = 1,
         feedback_every: int | None = None,
+        success_of: SuccessOf = "last",
+        action_repeat: int = 1,
     ) -> None:
+        require_positive(action_repeat=action_repeat)
         if max_episode_steps is not None:
             require_positive(max_episode_steps=max_episode_steps)
         require_feedback(frame_stack, feedback_every)
@@ -65,10 +74,11 @@ class Environment:
         self._spec = replace(spec, additional_wrappers=(*spec.additional_wrappers, *own))
         self.kwargs = kwargs or {}
         self._limit = max_episode_steps
-        # What counts is the agent's steps, of which a wrapper may make several of the environment's.
-        self.max_episode_steps = max_episode_steps or (None if own else spec.max_episode_steps)
+        self.max_episode_steps = max_episode_steps or spec.max_episode_steps
         self.frame_stack = frame_stack
         self.feedback_every = feedback_every
+        self.success_of: SuccessOf = success_of
+        self.action_repeat = action_repeat
 
     def make(self, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor.
@@ -87,7 +97,10 @@ class Environment:
         except Exception as error:
             # An environment's constructor may raise anything.
             raise ParameterError("env.id", self.id, f"cannot be made: {error}") from error
-        return EpisodicFeedback(env, self.feedback_every)
+        endless = not (limit or self._spec.max_episode_steps)
+        if self.action_repeat > 1:
+            env = ActionRepeat(env, self.action_repeat)
+        return EpisodicFeedback(env, self.feedback_every, self.success_of, endless=endless)
 
     def make_vector(
         self, num_envs: int, vectorization: Vectorization = "sync", timeout: float = 300.0
@@ -96,7 +109,7 @@ class Environment:
 
         ``"async"`` starts worker processes. They import the running script, which therefore needs an
         ``if __name__ == "__main__":`` guard. A worker that fails, or does not answer within `timeout`
-        seconds, is replaced (`Workers`).
+        seconds, is replaced (`Workers`), and so is an environment that raises an error in this process.
         """
         if vectorization == "async":
             return Workers(self._make_in_worker, num_envs, timeout)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
-from rrd_lightning.envs.workers import DROPPED
+from rrd_lightning.envs.failures import DROPPED
 from rrd_lightning.frames import latest, stack_space
 from rrd_lightning.private import tree_leaves, tree_map
 
@@ -75,6 +75,7 @@ class Rollout:
 
     Attributes:
         dropped: episodes lost so far because their environment failed and was replaced.
+        knows_success: whether an episode has told its success. From then on, one that does not is none.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], frame_stack: int = 1) -> None:
@@ -82,12 +83,17 @@ class Rollout:
         self._frame_stack = frame_stack
         self._space = stack_space(envs.single_observation_space, frame_stack)
         self.dropped = 0
+        self.knows_success = False
         self._observation: Observation = None
         self._partial: list[PartialEpisode] = []
 
     def reset(self, seed: int) -> None:
-        """Start an episode in every environment, with consecutive seeds from `seed`."""
-        self._observation, _ = self.envs.reset(seed=seed)
+        """Start an episode in every environment, with consecutive seeds from `seed`.
+
+        One that fails is dropped, and another begins in its place, without a seed.
+        """
+        self._observation, info = self.envs.reset(seed=seed)
+        self.dropped += int(np.sum(info.get(DROPPED, 0)))
         self._partial = [PartialEpisode(_row(self._observation, env)) for env in range(self.envs.num_envs)]
 
     @property
@@ -116,7 +122,7 @@ class Rollout:
             if env in dropped:
                 self._partial[env] = PartialEpisode(_row(self._observation, env))
                 continue
-            partial.actions.append(action[env])
+            partial.actions.append(np.array(action[env]))
             if not done[env]:
                 partial.observations.append(_row(self._observation, env))
                 partial.true_rewards.append(true_rewards[env])
@@ -124,7 +130,9 @@ class Rollout:
             final = info["final_info"]
             partial.observations.append(info["final_obs"][env])
             partial.true_rewards.append(final[TRUE_REWARD][env])
-            success = bool(final["success"][env]) if "success" in final else None
+            told = "success" in final and bool(final["_success"][env])
+            self.knows_success |= told
+            success = bool(final["success"][env]) if told else False if self.knows_success else None
             finished.append(partial.finish(bool(terminated[env]), success))
             self._partial[env] = PartialEpisode(_row(self._observation, env))
         return finished
@@ -134,6 +142,7 @@ class Rollout:
         return {
             "starts": list(self.envs.get_attr("episode_start")),
             "partial": [partial.state_dict() for partial in self._partial],
+            "knows_success": self.knows_success,
             "action_space": json.dumps(self.envs.action_space.np_random.bit_generator.state),
         }
 
@@ -144,6 +153,7 @@ class Rollout:
             Indices of the environments that diverged from what was saved. They start a new episode.
         """
         self.envs.action_space.np_random.bit_generator.state = json.loads(state_dict["action_space"])
+        self.knows_success = state_dict.get("knows_success", False)
         self._partial = [PartialEpisode.from_state_dict(partial) for partial in state_dict["partial"]]
         pasts = [
             (start, partial.actions) for start, partial in zip(state_dict["starts"], self._partial, strict=True)

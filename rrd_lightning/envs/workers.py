@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import traceback
@@ -17,11 +16,9 @@ from gymnasium import Env, Wrapper
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rrd_lightning.envs.failures import DROPPED, Failures
 from rrd_lightning.private import tree_map
 
-DROPPED = "dropped"
-MAX_FAILURES = 5
-_log = logging.getLogger(__name__)
 # Workers start from several threads, but constructors of environments need not be thread-safe.
 _MAKE_LOCK = threading.Lock()
 
@@ -30,7 +27,7 @@ class Workers(VectorEnv[Any, Any, Any]):
     """Steps environments in parallel, each in its worker; an ended episode restarts within the same step.
 
     An environment that raises an error, whose worker dies, or that does not answer in time is made again
-    in a new worker, and its episode is dropped. The step that fails, or the next one, reports
+    in a new worker, and its episode is dropped. The request that fails, or the next step, reports
     ``info["dropped"][environment]`` and the first observation of a new episode.
 
     Each worker is an `AsyncVectorEnv` of one environment, so that it can be replaced on its own.
@@ -41,7 +38,8 @@ class Workers(VectorEnv[Any, Any, Any]):
         timeout: seconds that a step, a reset or a call may take.
 
     Raises:
-        RuntimeError: if an environment fails more than 5 times without finishing an episode in between.
+        FailedEnvironmentError: if an environment fails more than 5 times without finishing an episode in
+            between, or gives what nothing can be learned from.
     """
 
     def __init__(self, make: Callable[[], Env[Any, Any]], num_envs: int, timeout: float = 300.0) -> None:
@@ -52,7 +50,7 @@ class Workers(VectorEnv[Any, Any, Any]):
         with ThreadPoolExecutor(num_envs) as threads:
             self._workers = list(threads.map(lambda _: self._start(), range(num_envs)))
         self._latest: list[Any] = [None] * num_envs  # latest observation of each, [1, ...]
-        self._failures = [0] * num_envs
+        self._failures = Failures(num_envs)
         self._unreported: set[int] = set()  # environments whose dropped episode has not been reported yet
         one = self._workers[0]
         self.metadata, self.render_mode = one.metadata, one.render_mode
@@ -76,7 +74,9 @@ class Workers(VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {}
         for index, (self._latest[index], info) in results.items():
             infos = self._add_info(infos, _of_one(info), index)
-        self._unreported -= set(np.flatnonzero(mask).tolist())
+        for index in self._unreported & set(np.flatnonzero(mask).tolist()):
+            infos = self._add_info(infos, {DROPPED: True}, index)
+            self._unreported.remove(index)
         return self._observations(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -94,7 +94,7 @@ class Workers(VectorEnv[Any, Any, Any]):
             rewards[index] = reward[0]
             terminated[index], truncated[index] = ends[0][0], ends[1][0]
             if terminated[index] or truncated[index]:
-                self._failures[index] = 0
+                self._failures.forget(index)
             infos = self._add_info(infos, _of_one(info), index)
         for index in self._unreported:
             infos = self._add_info(infos, {DROPPED: True}, index)
@@ -174,14 +174,8 @@ class Workers(VectorEnv[Any, Any, Any]):
     def _replace(self, index: int, cause: Exception) -> None:
         """Start a new worker for an environment, and an episode in it."""
         while True:
-            self._failures[index] += 1
             reason = str(cause) or f"its worker process died ({type(cause).__name__})"
-            if self._failures[index] > MAX_FAILURES:
-                raise RuntimeError(
-                    f"environment {index} failed {self._failures[index]} times without finishing an episode "
-                    f"in between; the last error: {reason}"
-                ) from cause
-            _log.warning("Environment %d failed and is restarted, its episode is dropped: %s", index, reason)
+            self._failures.add(index, cause, reason)
             try:
                 self._workers[index] = worker = self._start()
                 worker.reset_async()

@@ -219,7 +219,7 @@ def test_worker_that_dies_between_steps_is_noticed_by_whatever_comes_first() -> 
 
 
 def test_worker_that_fails_again_and_again_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rrd_lightning.envs.workers.MAX_FAILURES", 1)
+    monkeypatch.setattr("rrd_lightning.envs.failures.MAX_FAILURES", 1)
     rollout = failing_rollout("raise", 1)
 
     def fail() -> None:
@@ -231,8 +231,8 @@ def test_worker_that_fails_again_and_again_ends_the_run(monkeypatch: pytest.Monk
         pass
     fail()
     assert rollout.dropped == 2
-    message = r"environment 0 failed 2 times .* last error: ParameterError: simulator='x'"
-    with pytest.raises(RuntimeError, match=message):
+    message = r"environment=0: failed 2 times .* last error: ParameterError: simulator='x'"
+    with pytest.raises(ParameterError, match=message):
         fail()
     rollout.envs.close()
 

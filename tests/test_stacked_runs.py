@@ -152,8 +152,8 @@ def test_a_game_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def atari(**options: Any) -> Environment:
     settings = yaml.safe_load(Path(find_config("atari")).read_text())["env"]
-    settings["kwargs"].update(options)
-    return Environment(**settings, max_episode_steps=20)
+    settings |= {"max_episode_steps": 20, "kwargs": {**settings["kwargs"], **options}}
+    return Environment(**settings)
 
 
 @needs_atari

@@ -74,8 +74,7 @@ class Environment:
         self._spec = replace(spec, additional_wrappers=(*spec.additional_wrappers, *own))
         self.kwargs = kwargs or {}
         self._limit = max_episode_steps
-        # What counts is the agent's steps, of which a wrapper may make several of the environment's.
-        self.max_episode_steps = max_episode_steps or (None if own else spec.max_episode_steps)
+        self.max_episode_steps = max_episode_steps or spec.max_episode_steps
         self.frame_stack = frame_stack
         self.feedback_every = feedback_every
         self.success_of: SuccessOf = success_of

@@ -187,6 +187,7 @@ class RRDCLI(OpenCLI):
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
+        self.datamodule.check_demonstrations(self.model, self.trainer, self.section("ckpt_path"))
         if self.section("env"):
             self.section("collect").check(self.datamodule, self.trainer.world_size)
         require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
@@ -37,6 +37,7 @@ __all__ = [
     "has_tensor_hooks",
     "lerp_all",
     "log_as_of",
+    "stop_by_evaluations",
     "tree_leaves",
     "tree_map",
     "unchecked_tensordict",
@@ -205,6 +206,16 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     Noticed by: tests/callbacks/test_videos.py.
     """
     writer._get_file_writer().add_summary(summary, step)
+
+
+def stop_by_evaluations(trainer: Any) -> None:
+    """Let `EarlyStopping` that watches an evaluation's metric look after evaluations, rather than after epochs.
+
+    Noticed by: tests/callbacks/test_evaluate.py.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("evaluate/"):
+            callback._check_on_train_epoch_end = False
 
 
 class FindableCheckpoint(ModelCheckpoint):

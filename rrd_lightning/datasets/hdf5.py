@@ -12,6 +12,7 @@ import numpy as np
 
 from rrd_lightning.datasets.source import INSTALL, Source
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.success import read_success
 
 
 class Hdf5Source(Source):
@@ -100,6 +101,17 @@ class Hdf5Source(Source):
         if not np.isfinite(values).all():
             raise self.bad(episode, key, "holds a number that is not finite")
         return values
+
+    def told_success(self, file: Any, episode: str) -> bool | None:
+        """Return the attribute ``success`` of an episode; None if it has none.
+
+        Raises:
+            ParameterError: if it is neither true nor false.
+        """
+        try:
+            return read_success(file["data"][episode].attrs.get("success"))
+        except ValueError as error:
+            raise self.bad(episode, "success", f"has the {error}") from error
 
     def require_shape(
         self, episode: str, key: str, shape: tuple[int, ...], expected: tuple[int | None, ...]

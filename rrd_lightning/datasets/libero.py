@@ -212,10 +212,8 @@ class LiberoFile(Hdf5Source):
         return actions, self.numbers(file, episode, "rewards", (len(actions),))
 
     def _success(self, file: Any, episode: str) -> bool:
-        attributes = file["data"][episode].attrs
-        if "success" in attributes:
-            return bool(attributes["success"])
-        return bool((self.array(file, episode, "rewards") > 0).any())
+        told = self.told_success(file, episode)
+        return told if told is not None else bool((self.array(file, episode, "rewards") > 0).any())
 
     def _alignment(self, file: Any) -> Alignment:
         if self._view.alignment:

@@ -18,7 +18,7 @@ ROWS = [
     ["datasets", "pictures", "engines"],
     ["inference"],
     ["data", "module", "arguments"],
-    ["callbacks", "export"],
+    ["callbacks", "export", "record"],
     ["cli"],
     ["__main__"],
 ]

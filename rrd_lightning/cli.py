@@ -38,6 +38,7 @@ from rrd_lightning.export import export
 from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
 from rrd_lightning.private import OpenCLI, SafeCSVLogger
+from rrd_lightning.record import record
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -242,6 +243,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[:1] == ["export"]:
             auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
+        if args[:1] == ["record"]:
+            auto_cli(record, args=args[1:], as_positional=False, prog="rrd record")
             return
         if args[:1] == ["report"]:
             report(args[1:])

@@ -31,7 +31,7 @@ ROWS = [
     ["datasets", "pictures", "engines", "report"],
     ["inference"],
     ["data", "module", "arguments"],
-    ["callbacks", "export"],
+    ["callbacks", "export", "record"],
     ["cli"],
     ["__main__"],
 ]

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gymnasium import Space
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning.datasets.paths import PathReader
@@ -135,7 +135,18 @@ class Demonstrations:
             if not entries:
                 raise self._none_usable()
             self._entries = spaces, entries
+            self._tell(entries, spaces)
         return self._entries[1]
+
+    def _tell(self, entries: list[Entry], spaces: Spaces) -> None:
+        """Log how the sources are read, together where it is the same."""
+        names: dict[str, list[str]] = {}
+        for source in dict.fromkeys(entry.source for entry in entries):
+            names.setdefault(source.describe(spaces), []).append(source.name)
+        for told, (first, *others) in names.items():
+            if told:
+                more = f" and {len(others)} more" if others else ""
+                rank_zero_info(f"{first}{more}: {told}")
 
     def _check_episodes(self, spaces: Spaces) -> Iterator[Entry]:
         for source in self.sources:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rrd_lightning import keys
+from rrd_lightning.pictures import drawing
+from rrd_lightning.run_folder import run_folder
 
 
 class Plots(Callback):
@@ -30,7 +32,7 @@ class Plots(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Start a new curve in the run's folder; a collective call, so every process makes it."""
         self._curve = []
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        self._folder = run_folder(trainer) / "plots"
 
     def on_validation_batch_end(
         self,
@@ -54,14 +56,15 @@ class Plots(Callback):
         returns = (trainer.callback_metrics[f"evaluate/return_{name}"] for name in ("mean", "min", "max"))
         self._curve.append([steps, *map(float, returns)])
         figure = draw(self._curve, *self._episode)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path = self._folder / f"evaluation-{steps:09d}.png"
-        figure.savefig(self._path, dpi=100)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("evaluation", figure, steps, close=False)
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("evaluation", [str(self._path)])
+        path = self._folder / f"evaluation-{steps:09d}.png"
+        with drawing(path):
+            figure.savefig(path, dpi=100)
+            self._path = path
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure("evaluation", figure, steps, close=False)
+                elif isinstance(logger, WandbLogger):
+                    logger.log_image("evaluation", [str(path)])
 
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end

@@ -11,10 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
 from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.config_files import read_config
 from rrd_lightning.datasets import Reader
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import find_class
+from rrd_lightning.paths import local_path
 from rrd_lightning.replay import PairedSampler
 
 # What of a configuration a checkpoint holds; the trainer's part, which may name any callback, is the user's.
@@ -53,10 +55,13 @@ def expand(args: list[str]) -> list[str]:
             root = root_in(expanded[place]) or root
         elif option == ROOT_OPTION:
             root = expanded[place]
+        elif option == CHECKPOINT_OPTION:
+            expanded[place] = str(local_path("ckpt_path", expanded[place]))
     if CHECKPOINT_OPTION not in expanded[:-1]:
         return expanded
     place = expanded.index(CHECKPOINT_OPTION)
-    checkpoint = find_checkpoint(expanded[place + 1], root, may_start=expanded[0] == "fit")
+    folder = str(local_path("trainer.default_root_dir", root))
+    checkpoint = find_checkpoint(expanded[place + 1], folder, may_start=expanded[0] == "fit")
     rest = expanded[1:place] + expanded[place + 2 :]
     if checkpoint is None:
         return expanded[:1] + rest
@@ -64,10 +69,17 @@ def expand(args: list[str]) -> list[str]:
 
 
 def root_in(config: str) -> str | None:
-    """Return ``trainer.default_root_dir`` of a configuration file, if it sets it."""
-    content = yaml.safe_load(Path(config).read_text())
-    trainer = content.get("trainer") if isinstance(content, dict) else None
-    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    """Return ``trainer.default_root_dir`` of a configuration file, if it sets it.
+
+    Raises:
+        ParameterError: if the file cannot be read, or a section of it is none.
+    """
+    content = read_config(config)
+    for section in (*SECTIONS, "trainer"):
+        if not isinstance(content.get(section), dict | None):
+            raise ParameterError(section, content[section], f"in {config}: must be a section with options")
+    root: str | None = (content.get("trainer") or {}).get("default_root_dir")
+    return root
 
 
 def saved_config(checkpoint: str) -> list[str]:
@@ -124,8 +136,9 @@ def find_config(name: str) -> str:
     Raises:
         ParameterError: if there is neither; the message lists the packaged ones.
     """
-    if Path(name).is_file():
-        return name
+    path = local_path("config", name)
+    if path.is_file():
+        return str(path)
     paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
     packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
     if name not in packaged:

@@ -19,6 +19,7 @@ from rrd_lightning.data import nothing
 from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.private import FindableCheckpoint
+from rrd_lightning.run_folder import run_folder
 
 LAST = "last.ckpt"
 
@@ -83,7 +84,7 @@ class Checkpoint(FindableCheckpoint):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
         self._begun = False
-        self._kept.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        self._kept.folder = run_folder(trainer) / "checkpoints"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
 

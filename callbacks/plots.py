@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.callbacks.monitor import Monitor
+from rrd_lightning.pictures import drawing
+from rrd_lightning.run_folder import run_folder
 
 
 class Plots(Callback):
@@ -32,7 +34,7 @@ class Plots(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Start a new curve in the run's folder; a collective call, so every process makes it."""
         self._curve = []
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        self._folder = run_folder(trainer) / "plots"
 
     def on_validation_batch_end(
         self,
@@ -58,14 +60,15 @@ class Plots(Callback):
         monitor = next((each for each in trainer.callbacks if isinstance(each, Monitor)), None)
         collected = (monitor.curve, monitor.warned) if monitor and monitor.curve else None
         figure = draw(self._curve, *self._episode, collected)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path = self._folder / f"evaluation-{steps:09d}.png"
-        figure.savefig(self._path, dpi=100)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("evaluation", figure, steps, close=False)
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("evaluation", [str(self._path)])
+        path = self._folder / f"evaluation-{steps:09d}.png"
+        with drawing(path):
+            figure.savefig(path, dpi=100)
+            self._path = path
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure("evaluation", figure, steps, close=False)
+                elif isinstance(logger, WandbLogger):
+                    logger.log_image("evaluation", [str(path)])
 
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end

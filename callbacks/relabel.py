@@ -13,6 +13,7 @@ from torch import nn
 
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
 
 
 class Relabel(Callback):
@@ -29,7 +30,7 @@ class Relabel(Callback):
     """
 
     def __init__(self, output: str = "rewards.parquet") -> None:
-        self.output = Path(output)
+        self.output = local_path("relabel.output", output)
         self._parts = self.output.with_name(self.output.name + ".parts")
         self._version = ""
 

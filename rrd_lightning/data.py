@@ -17,6 +17,7 @@ from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, f
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
+from rrd_lightning.paths import local_path
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
 from rrd_lightning.spaces import zeros
@@ -120,7 +121,7 @@ class ReplayDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.capacity = capacity
         self.storage = storage
-        self.scratch_dir = scratch_dir
+        self.scratch_dir = scratch_dir and str(local_path("data.scratch_dir", scratch_dir))
         self.keep_demonstrations = demonstration_share is not None
         self.kept_transitions = 0
         mixed = self.keep_demonstrations or demonstration_subsequences or balance_success

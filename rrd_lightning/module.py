@@ -33,9 +33,8 @@ from rrd_lightning.phases import Phase, Phases
 from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
+from rrd_lightning.trainer_options import require_precision
 
-# Observations are of single precision, and gradients are not scaled.
-PRECISIONS = ("32-true", "bf16-mixed")
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -187,11 +186,8 @@ class RRDModule(Inference):
             ParameterError: if the precision is not one that observations and gradients have here, a component
                 could not be found again from a checkpoint, or the engine cannot serve the run.
         """
+        require_precision(self.trainer)
         if stage == "fit":
-            if self.trainer.precision not in PRECISIONS:
-                raise ParameterError(
-                    "trainer.precision", self.trainer.precision, f"must be one of {', '.join(PRECISIONS)}"
-                )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
             self._engine = None

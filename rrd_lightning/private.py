@@ -6,12 +6,14 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import _typehints
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -29,6 +31,7 @@ __all__ = [
     "FindableCheckpoint",
     "OpenCLI",
     "SafeCSVLogger",
+    "accept_whole_numbers",
     "count_step",
     "fingerprint",
     "has_hooks",
@@ -262,3 +265,27 @@ class OpenCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is, where Lightning would merge the checkpoint's hyper-parameters."""
         self.check_ckpt_path(self.config[self.config.subcommand].ckpt_path)
+
+
+def accept_whole_numbers() -> None:
+    """Let jsonargparse take ``1e3`` and 1000.0 for whole numbers, wherever one is meant.
+
+    Noticed by: tests/test_options.py.
+    """
+    module: Any = _typehints
+    module.adapt_typehints = _adapt
+
+
+_adapt_as_before: Any = _typehints.adapt_typehints
+
+
+def _adapt(value: Any, typehint: Any, *args: Any, **kwargs: Any) -> Any:
+    if typehint is int and isinstance(value, str | float):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        # Digits alone are read as they are: a large number has more of them than a float.
+        if number.is_integer() and not str(value).strip().lstrip("+-").isdecimal():
+            value = int(number)
+    return _adapt_as_before(value, typehint, *args, **kwargs)

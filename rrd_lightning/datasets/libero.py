@@ -256,7 +256,7 @@ class LiberoFile(Hdf5Source):
         return actions, self.numbers(file, episode, "rewards", (len(actions),))
 
     def success(self, file: Any, episode: str) -> bool:
-        """Tell whether an episode is a success: its attribute decides, or else whether any reward is positive."""
+        """Tell whether an episode is a success: its attribute decides, else whether any reward is positive."""
         told = self.told_success(file, episode)
         return told if told is not None else bool((self.array(file, episode, "rewards") > 0).any())
 

@@ -1,11 +1,12 @@
-"""Kills a run with SIGKILL at random moments, many times in a row, and compares how it ends.
+"""Kills a run with SIGKILL many times in a row, at every stage of it, and compares how it ends.
 
-    python -m benchmarks.kill --kills 20
+    python -m benchmarks.kill --kills 100
 
 Once without interruption, and once killed again and again, each time going on from the last
 checkpoint. Every file of both ends must hold the same: weights, optimizer, counters, replay,
-generators, environments in mid-episode; and the rows of metrics.csv too. The run saves every 100
-environment steps, so that some kills fall into a save.
+generators, environments in mid-episode; and the rows of metrics.csv too. The kills are aimed in turn at
+start-up, at the reading of the checkpoint, at the warm-up while there is one, at an evaluation, and at
+a save, of which there is one every 50 environment steps.
 """
 
 from __future__ import annotations
@@ -19,23 +20,58 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Callback
 
 OPTIONS = [
     "--config=debug",
     "--collect.env_steps_per_iteration=50",
-    "--evaluate.every_n_env_steps=2000",
+    "--collect.warmup_steps=4000",
+    "--evaluate.every_n_env_steps=1000",
     "--checkpoint.every_n_env_steps=50",
-    "--data.capacity=2000",
+    "--data.capacity=5000",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks=benchmarks.kill.Stage",
     "--ckpt_path=last",
 ]
+# The most seconds to wait, within a stage, before the kill.
+STAGES = {"start-up": 6.0, "resume": 0.5, "warm-up": 0.5, "evaluation": 1.0, "save": 0.01}
+STAGE_FILE = "stage.txt"
+
+
+class Stage(Callback):
+    """Writes down at which stage a run is, for whoever wants to kill it there."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+
+    def _enter(self, trainer, stage: str) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            (Path(trainer.default_root_dir) / STAGE_FILE).write_text(stage)
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+        self._enter(trainer, "resume")
+
+    def on_collection(self, trainer, pl_module) -> None:
+        self._enter(trainer, "training" if trainer.global_step else "warm-up")
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self._enter(trainer, "training")
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        self._enter(trainer, "evaluation")
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        self._enter(trainer, "after an evaluation")  # its picture is drawn, and the best are saved
 
 
 def start(root: Path, options: list[str]) -> subprocess.Popen[bytes]:
+    (root / STAGE_FILE).write_text("start-up")
     command = [sys.executable, "-m", "rrd_lightning", "fit", *OPTIONS, *options]
     log = (root / "log.txt").open("ab")
     return subprocess.Popen([*command, f"--trainer.default_root_dir={root}"], stdout=log, stderr=log)
@@ -46,36 +82,48 @@ def run_to_the_end(root: Path, options: list[str]) -> None:
         raise SystemExit(f"the run ended with {code}:\n" + (root / "log.txt").read_text()[-3000:])
 
 
-def checkpoints(root: Path) -> list[Path]:
-    return sorted(root.glob("*/version_*/checkpoints"), key=lambda path: int(path.parent.name.split("_")[1]))
+def runs(root: Path) -> list[Path]:
+    """The folders of a job's runs, oldest first."""
+    return sorted(root.glob("*/version_*"), key=lambda path: int(path.name.split("_")[1]))
 
 
-def kill_once(root: Path, options: list[str], longest: float) -> str:
-    """Start the run, kill it some time after its first save, and tell where that was."""
-    before = len(checkpoints(root))
+def last_checkpoint(root: Path) -> Path | None:
+    found = root.glob("*/version_*/checkpoints/last.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def kill_once(root: Path, options: list[str], aim: str) -> tuple[str, int]:
+    """Start the run, kill it at a stage, and tell at which it was and how far it had come."""
+    last = last_checkpoint(root)
+    if aim == "resume" and last is None:
+        aim = "warm-up"
+    if aim == "warm-up" and last and torch.load(last, weights_only=True)["global_step"]:
+        aim = "save"
+    before = len(runs(root))
     process = start(root, options)
-    while process.poll() is None and len(checkpoints(root)) == before:
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, longest))
-    # Every other time wait for a save to be under way.
-    folder = checkpoints(root)[-1]
-    wait_until = time.monotonic() + (1 if random.random() < 0.5 else 0)
-    while time.monotonic() < wait_until and not list(folder.rglob("*.part")):
-        pass
+    while process.poll() is None and not reached(root, aim, before):
+        time.sleep(0.0005)
+    time.sleep(random.uniform(0, STAGES[aim]))
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    torn = [str(path.relative_to(folder)) for path in folder.rglob("*.part")]
-    last = max(
-        root.glob("*/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime, default=None
-    )
-    reached = torch.load(last, weights_only=True)["env_steps"] if last else 0
-    where = f"in the middle of writing {torn[0]}" if torn else "between saves"
-    return f"last checkpoint at {reached:5} steps, {where}"
+    if process.wait() != -signal.SIGKILL:
+        raise SystemExit(f"the run ended before it was killed:\n{(root / 'log.txt').read_text()[-3000:]}")
+    where = (root / STAGE_FILE).read_text() or "between two stages"
+    torn = sorted(str(path.name) for run in runs(root)[before:] for path in run.rglob("*.part"))
+    if torn:
+        where = f"save, in the middle of writing {torn[0]}"
+    last = last_checkpoint(root)
+    return where, torch.load(last, weights_only=True)["env_steps"] if last else 0
+
+
+def reached(root: Path, aim: str, before: int) -> bool:
+    if aim == "save":
+        return any(list(run.glob("checkpoints/*.part")) for run in runs(root)[before:])
+    return (root / STAGE_FILE).read_text() == aim
 
 
 def content(root: Path) -> dict[str, object]:
     """Everything that the newest checkpoint holds, but for times and names of folders."""
-    folder = checkpoints(root)[-1]
+    folder = runs(root)[-1] / "checkpoints"
     last = torch.load(folder / "last.ckpt", weights_only=True)
     last.pop("config")
     held: dict[str, object] = {"last.ckpt": last}
@@ -114,8 +162,8 @@ def differences(one: object, other: object, name: str = "") -> list[str]:
 def rows(root: Path) -> dict[tuple[str, str], dict[str, str]]:
     """Rows of metrics.csv by step and kind; a killed run repeats some, and its later ones count."""
     found = {}
-    for folder in checkpoints(root):
-        path = folder.parent / "metrics.csv"
+    for folder in runs(root):
+        path = folder / "metrics.csv"
         for row in csv.DictReader(path.open()) if path.exists() else []:
             row = {key: value for key, value in row.items() if value and not key.endswith("per_second")}
             # Updates of one iteration have one step: their losses tell them apart.
@@ -125,9 +173,8 @@ def rows(root: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=5.0, help="seconds of a run before it is killed")
     parser.add_argument("--steps", type=int, default=30_000)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
@@ -137,8 +184,12 @@ def main() -> None:
     for folder in (whole, killed):
         folder.mkdir()
     run_to_the_end(whole, options)
+    hit: Counter[str] = Counter()
     for number in range(1, arguments.kills + 1):
-        print(f"kill {number:2}: {kill_once(killed, options, arguments.longest)}", flush=True)
+        where, steps = kill_once(killed, options, list(STAGES)[number % len(STAGES)])
+        hit[where.split(",")[0]] += 1
+        print(f"kill {number:3}: last checkpoint at {steps:5} steps, killed in {where}", flush=True)
+    print("kills by stage: " + ", ".join(f"{stage} {count}" for stage, count in hit.most_common()))
     run_to_the_end(killed, options)
     differ = differences(content(whole), content(killed))
     one, other = rows(whole), rows(killed)

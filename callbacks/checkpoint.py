@@ -15,10 +15,11 @@ from rrd_lightning.checkpoint.generators import set_generators
 from rrd_lightning.checkpoint.kept import BEST, KeptCheckpoints
 from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays
 from rrd_lightning.checkpoint.shards import read_shard, shard, write_shards
-from rrd_lightning.data import no_collection
+from rrd_lightning.data import nothing
 from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.private import FindableCheckpoint
+from rrd_lightning.run_folder import run_folder
 
 LAST = "last.ckpt"
 
@@ -31,7 +32,7 @@ class Checkpoint(FindableCheckpoint):
     the same bits as an uninterrupted one. The checkpoints of the evaluations with the largest mean
     return are ``env_steps=N.ckpt``, and ``best.ckpt`` is a second name of the best of them. In a run
     without an environment the best have the smallest error of the predicted returns, and are named
-    ``updates=N.ckpt``.
+    ``updates=N.ckpt``; as is what phases have made before the first environment step.
 
     Each file is staged, flushed to disk and renamed, so that a valid checkpoint exists at every moment.
     A save writes only the episodes that are new since the last one. On SIGINT and SIGTERM the run
@@ -45,7 +46,7 @@ class Checkpoint(FindableCheckpoint):
 
     Args:
         every_n_env_steps: environment steps between saves, or updates in a run without an
-            environment; the end of a run is saved as well.
+            environment and before the first step; the end of a run is saved as well.
         save_last: write ``last.ckpt``.
         save_top_k: number of best checkpoints to keep; -1 for all.
         save_replay: save the replay too. Without it, a resumed run fills a new one in a new warm-up.
@@ -83,7 +84,7 @@ class Checkpoint(FindableCheckpoint):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
         self._begun = False
-        self._kept.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        self._kept.folder = run_folder(trainer) / "checkpoints"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
 
@@ -107,8 +108,11 @@ class Checkpoint(FindableCheckpoint):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
+        trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
         self._begun = True
         if self._to_restore is None:
+            # Before the first environment step the clock is negative.
+            self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
             return
         saved, source = self._to_restore, Path(trainer.ckpt_path).parent
         self._to_restore = None
@@ -142,32 +146,18 @@ class Checkpoint(FindableCheckpoint):
         elif not trainer.global_step:
             self._save_if_due(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if a save is due or a signal has arrived, unless an evaluation comes first."""
-        if trainer.val_check_batch == 1 or trainer.should_stop:
-            return
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
-
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Make the saves of the epoch's last batch.
-
-        After the batch itself, Lightning's epoch counter would be saved one too low.
-        """
+        """Make the saves of the epoch's last step, after which no other asks for a batch."""
         if not trainer.should_stop:
-            self._save_between_batches(trainer, pl_module)
+            self._save_between_steps(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save if this evaluation is among the best, a save is due, or a signal has arrived."""
+        """Keep the score if this evaluation is among the best; it is saved before the next step."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         score = _score(trainer, pl_module)
         if self._kept.would_keep(score):
             self._pending_best = score
-        if not trainer.is_last_batch:
-            self._save_between_batches(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Save the end of the run."""
@@ -177,18 +167,23 @@ class Checkpoint(FindableCheckpoint):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Restore the signal handlers."""
-        self._signals.restore()
+        self._end(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Restore the signal handlers, and save a run that an environment ends.
 
         With several processes only the latest regular save is left, since the others do not know of it.
         """
-        self._signals.restore()
+        self._end(trainer)
         ended = self._begun and isinstance(exception, FailedEnvironmentError)
         if ended and self.save_last and trainer.world_size == 1:
             self._save_last(trainer, pl_module)
             rank_zero_info(f"Saved {self._kept.folder / LAST}")
+
+    def _end(self, trainer: Any) -> None:
+        self._signals.restore()
+        if trainer.datamodule is not None:
+            trainer.datamodule.before_step = nothing
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the path of the replay."""
@@ -224,14 +219,17 @@ class Checkpoint(FindableCheckpoint):
         self._intervals_saved = state_dict["saves_due"]
         self._kept.load_state_dict(state_dict)
 
-    def _save_between_batches(self, trainer: Any, module: Any) -> None:
-        """Make the saves that are due, and end the run if a signal has arrived."""
+    def _save_between_steps(self, trainer: Any, module: Any) -> None:
+        """Make the saves that are due, and end the run if a signal has arrived.
+
+        Lightning has then written the metrics of the step before, so that a kill loses none of them.
+        """
         data = trainer.datamodule
         self._save_pending_best(trainer, module)
         if not data.batches_left:
             self._save_if_due(trainer, module)
         # Several processes that collect exchange signals before collecting, and so not here.
-        exchanges = trainer.world_size == 1 or (data.refill is no_collection and not data.batches_left)
+        exchanges = trainer.world_size == 1 or (data.refill is nothing and not data.batches_left)
         if exchanges and (received := self._received(trainer)):
             self._save_and_act(trainer, module, received)
 
@@ -245,8 +243,8 @@ class Checkpoint(FindableCheckpoint):
 
     def _save_pending_best(self, trainer: Any, module: Any) -> None:
         if self._pending_best is not None:
-            clock = "env_steps" if module.env_steps else "updates"
-            name = f"{clock}={module.progress}.ckpt"
+            steps = module.env_steps
+            name = f"env_steps={steps}.ckpt" if steps else f"updates={trainer.global_step}.ckpt"
             self._kept.scores[name] = self._pending_best
             self._pending_best = None
             self._save(trainer, module, name)
@@ -290,7 +288,7 @@ def _score(trainer: Any, module: Any) -> float:
     It is the mean return, or minus the error of the predicted returns in a run without an environment.
     """
     metrics = trainer.callback_metrics
-    if module.env_steps:
+    if module.collects:
         return float(metrics.get("evaluate/return_mean", math.nan))
     return -float(metrics.get("evaluate/return_error", math.nan))
 

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning import keys
-from rrd_lightning.data import ReplayDataModule, no_collection
+from rrd_lightning.data import ReplayDataModule, nothing
 from rrd_lightning.distributed import summed
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.envs.environment import Vectorization
@@ -23,14 +23,16 @@ from rrd_lightning.seeding import derive_seed
 class Collect(Callback):
     """Collects episodes before each iteration of `train_batches` updates.
 
-    During the warm-up, until the finished episodes have `warmup_steps` transitions, actions are
+    During the warm-up, until the finished episodes have `warmup_steps` steps, actions are
     uniformly random and no update is made. The run ends after the updates of the iteration in which
     `total_env_steps` are reached. Steps are counted over the whole job: with several processes each
-    makes its share of them, in its own environments.
+    makes its share of them, in its own environments. Where the environment repeats actions, each counts as
+    `Environment.action_repeat` steps, also the last one of an episode that ends within it.
 
     Before each iteration's steps, also in the warm-up, it calls ``on_collection(trainer, pl_module)`` of
     every callback that has this method. All processes have then made the same number of steps and
-    updates.
+    updates. After the steps it calls ``on_episodes(trainer, pl_module, episodes)`` with the episodes that
+    have ended, as the replay takes them.
 
     Args:
         env: the environment to collect in.
@@ -38,7 +40,7 @@ class Collect(Callback):
         vectorization: ``"sync"`` steps them one after another, ``"async"`` each in a worker process. A
             worker that fails is replaced, and its episode dropped.
         env_steps_per_iteration: steps per iteration, over all environments.
-        warmup_steps: transitions of finished episodes before the first update.
+        warmup_steps: steps of finished episodes before the first update.
         total_env_steps: the run's budget, over all environments, including the warm-up.
         worker_timeout: seconds that a step or reset of a worker may take before it counts as failed.
 
@@ -92,6 +94,8 @@ class Collect(Callback):
             raise ParameterError("trainer.strategy", name, "does not support several processes: use ddp")
         if stage == "fit":
             self.check(trainer.datamodule, trainer.world_size)
+            if self.env.feedback_every:
+                trainer.datamodule.expect_feedback_every(self.env.feedback_every)
 
     def check(self, data: ReplayDataModule, processes: int = 1) -> None:
         """Check that warm-up, batch size, capacity and episode length are consistent.
@@ -99,39 +103,45 @@ class Collect(Callback):
         Raises:
             ParameterError: if they are not.
         """
+        repeat = self.env.action_repeat
         each = "" if processes == 1 else f" divided by {processes} processes"
-        if self.env_steps_per_iteration % (self.num_envs * processes):
+        repeated = "" if repeat == 1 else f" divided by env.action_repeat={repeat}"
+        if self.env_steps_per_iteration % (self.num_envs * processes * repeat):
             raise ParameterError(
                 "collect.env_steps_per_iteration",
                 self.env_steps_per_iteration,
                 f"must be a multiple of num_envs={self.num_envs}"
-                + ("" if processes == 1 else f" times {processes} processes"),
+                + ("" if processes == 1 else f" times {processes} processes")
+                + ("" if repeat == 1 else f" times env.action_repeat={repeat}"),
             )
-        if data.batch_size > self.warmup_steps // processes:
+        if data.batch_size > self.warmup_steps // processes // repeat:
             raise ParameterError(
                 "data.batch_size",
                 data.batch_size,
-                f"must be at most collect.warmup_steps={self.warmup_steps}{each}, "
+                f"must be at most collect.warmup_steps={self.warmup_steps}{each}{repeated}, "
                 "from which the first batch is drawn",
             )
-        if data.capacity < self.warmup_steps:
+        if data.capacity < self.warmup_steps // repeat:
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
-                f"must be at least collect.warmup_steps={self.warmup_steps}, or part of the warm-up is lost",
+                f"must be at least collect.warmup_steps={self.warmup_steps}{repeated}, "
+                "or part of the warm-up is lost",
             )
-        if self.env.max_episode_steps and data.capacity // processes < self.env.max_episode_steps:
+        room = data.capacity // processes - data.kept_transitions
+        if room * repeat < (self.env.max_episode_steps or 0):
+            kept = f" beside the {data.kept_transitions} of the demonstrations" if data.kept_transitions else ""
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
                 f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
-                f"of {self.env.id}".lstrip(),
+                f"of {self.env.id}{repeated}{kept}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the environments, restore them if the run is resumed, and collect whenever data is needed."""
         envs = self.env.make_vector(self.num_envs, self.vectorization, self.worker_timeout)
-        self._rollout = rollout = Rollout(envs)
+        self._rollout = rollout = Rollout(envs, self.env.frame_stack)
         rollout.dropped = self._dropped
         moment = trainer.global_rank, pl_module.env_steps
         rollout.envs.action_space.seed(derive_seed("warm-up", *moment))
@@ -149,6 +159,7 @@ class Collect(Callback):
                 "deterministic given seed and actions): they start new episodes"
             )
         self._to_restore = None
+        pl_module.collects = True
         trainer.datamodule.refill = lambda: self._refill(rollout, trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -158,14 +169,15 @@ class Collect(Callback):
 
     def _refill(self, rollout: Rollout, trainer: Any, module: Any) -> None:
         replay = trainer.datamodule.replay
-        _call_on_collection(trainer, module)
+        _call(trainer, "on_collection", module)
         while not self._warmed_up(trainer, module, replay):
             self._collect(rollout, trainer, module, random=True)
-            _call_on_collection(trainer, module)
+            _call(trainer, "on_collection", module)
         self._collect(rollout, trainer, module)
 
     def _warmed_up(self, trainer: Any, module: Any, replay: EpisodeReplay) -> bool:
-        finished, empty = summed(trainer, [replay.episodes.appended_transitions, not len(replay)])
+        steps = replay.episodes.appended_transitions * self.env.action_repeat
+        finished, empty = summed(trainer, [steps, not len(replay)])
         if finished >= self.warmup_steps and not empty:
             return True
         if module.env_steps >= self.total_env_steps:
@@ -173,7 +185,7 @@ class Collect(Callback):
             raise ParameterError(
                 "collect.total_env_steps",
                 self.total_env_steps,
-                f"is spent with {finished:.0f} transitions of finished episodes collected, "
+                f"is spent with {finished:.0f} steps of finished episodes collected, "
                 f"fewer than warmup_steps={self.warmup_steps}"
                 + (f": {self.env.id} has no time limit, set env.max_episode_steps" if endless else ""),
             )
@@ -183,7 +195,8 @@ class Collect(Callback):
         """Take this process's share of an iteration's steps."""
         start = time.perf_counter()
         finished: list[TensorDict] = []
-        for _ in range(self.env_steps_per_iteration // (self.num_envs * trainer.world_size)):
+        together = self.num_envs * trainer.world_size * self.env.action_repeat
+        for _ in range(self.env_steps_per_iteration // together):
             if random:
                 action = rollout.envs.action_space.sample()
             else:
@@ -197,6 +210,7 @@ class Collect(Callback):
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
         module.observe(episode[keys.OBSERVATION] for episode in finished)
+        _call(trainer, "on_episodes", module, finished)
         self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration
         self._spent["steps"] += self.env_steps_per_iteration
@@ -214,8 +228,9 @@ class Collect(Callback):
     def _statistics(self, trainer: Any) -> dict[str, float]:
         """Return the metrics over all processes, and reset the sums."""
         replay = trainer.datamodule.replay
-        counts = [self._episodes, self._dropped, len(replay), len(replay.episodes), self._spent["seconds"]]
-        success = replay.episodes["success"]
+        ends = replay.episodes["ends"]
+        counts = [self._episodes, self._dropped, len(replay), int(ends.sum()), self._spent["seconds"]]
+        success = replay.episodes["success"][ends]
         counts += [int((success == 1).sum()), int((success >= 0).sum())]
         counts = summed(trainer, [*counts, *self._finished.values()])
         episodes, dropped, transitions, stored, seconds, successes, known, finished, returns, lengths = counts
@@ -280,10 +295,10 @@ class Collect(Callback):
         if self._rollout is not None:
             self._rollout.envs.close()
             self._rollout = None
-            trainer.datamodule.refill = no_collection
+            trainer.datamodule.refill = nothing
 
 
-def _call_on_collection(trainer: Any, module: Any) -> None:
+def _call(trainer: Any, name: str, *args: Any) -> None:
     for callback in trainer.callbacks:
-        if hook := getattr(callback, "on_collection", None):
-            hook(trainer, module)
+        if hook := getattr(callback, name, None):
+            hook(trainer, *args)

@@ -24,7 +24,7 @@ class Evaluate(Judge):
         env: the environment to evaluate in.
         episodes: number of episodes, played with the seeds `seed`, `seed` + 1, ….
         every_n_env_steps: environment steps between evaluations during fit; the end of a run is
-            evaluated as well.
+            evaluated as well, and what phases have made before the first environment step.
         seed: seed of the first episode.
 
     Raises:
@@ -65,7 +65,9 @@ class Evaluate(Judge):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Trigger validation after this batch if it ends an iteration and an evaluation is due."""
-        due = pl_module.env_steps // self.every_n_env_steps > self._evaluations_done
+        due = pl_module.env_steps // self.every_n_env_steps > self._evaluations_done or (
+            not pl_module.env_steps and trainer.global_step == pl_module.phases.before_collection
+        )
         time_to = (due and not trainer.datamodule.batches_left) or _ends(trainer)
         # Lightning validates after every batch whose index is a multiple of val_check_batch.
         trainer.val_check_batch = 1 if time_to and trainer.enable_validation else NEVER
@@ -112,7 +114,7 @@ class EvaluationEpisodes:
     def __iter__(self) -> Iterator[TensorDict]:
         """Play the episodes, each with its seed."""
         envs = self._evaluate.env.make_vector(1)
-        rollout = Rollout(envs)
+        rollout = Rollout(envs, self._evaluate.env.frame_stack)
         try:
             trainer = self._module.trainer
             for episode in range(len(self)):

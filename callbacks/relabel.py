@@ -13,23 +13,24 @@ from torch import nn
 
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
 
 
 class Relabel(Callback):
     """Writes the predicted reward of every step of the demonstrations to a Parquet file.
 
     This is what ``rrd predict`` does. The columns are ``source`` (file or data set), ``episode``,
-    ``step`` (the row of the action in the source), ``predicted_reward`` and ``model_version`` (a hash of
-    the reward model's parameters). The sources are only read. Each finished episode is written to
-    ``<output>.parts/``, from which an interrupted run continues, but for what was damaged since; at the end
-    the parts are merged.
+    ``step`` (the row of the action in the source; where actions are repeated, of the first of those that make
+    one), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The sources are
+    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues,
+    but for what was damaged since; at the end the parts are merged.
 
     Args:
         output: path of the Parquet file.
     """
 
     def __init__(self, output: str = "rewards.parquet") -> None:
-        self.output = Path(output)
+        self.output = local_path("relabel.output", output)
         self._parts = self.output.with_name(self.output.name + ".parts")
         self._version = ""
 
@@ -64,13 +65,13 @@ class Relabel(Callback):
         import pyarrow
         from pyarrow import parquet
 
-        source, name, first_step, _ = batch
+        source, name, first_step, stride, _ = batch
         rewards = outputs.float().cpu().numpy()
         table = pyarrow.table(
             {
                 "source": [source] * len(rewards),
                 "episode": [name] * len(rewards),
-                "step": range(first_step, first_step + len(rewards)),
+                "step": range(first_step, first_step + stride * len(rewards), stride),
                 "predicted_reward": rewards,
                 "model_version": [self._version] * len(rewards),
             }

@@ -11,10 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
 from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.config_files import read_config
 from rrd_lightning.datasets import Reader
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import find_class
+from rrd_lightning.paths import local_path
 from rrd_lightning.replay import PairedSampler
 
 # What of a configuration a checkpoint holds; the trainer's part, which may name any callback, is the user's.
@@ -50,9 +52,9 @@ def expand(args: list[str]) -> list[str]:
     for place, option in enumerate(expanded[:-1], start=1):
         if option in CONFIG_OPTIONS:
             expanded[place] = find_config(expanded[place])
-            content = yaml.safe_load(Path(expanded[place]).read_text())
-            root = setting_in(content, "trainer", "default_root_dir") or root
-            name = setting_in(content, "ckpt_path") or name
+            settings = read_settings(expanded[place])
+            root = (settings.get("trainer") or {}).get("default_root_dir") or root
+            name = settings.get("ckpt_path") or name
         elif option == ROOT_OPTION:
             root = expanded[place]
     if CHECKPOINT_OPTION in expanded[:-1]:
@@ -61,16 +63,24 @@ def expand(args: list[str]) -> list[str]:
         del expanded[place : place + 2]
     if name is None:
         return expanded
-    checkpoint = find_checkpoint(name, root, may_start=expanded[0] == "fit")
+    name = str(local_path("ckpt_path", name))
+    folder = str(local_path("trainer.default_root_dir", root))
+    checkpoint = find_checkpoint(name, folder, may_start=expanded[0] == "fit")
     if checkpoint is None:
         return [*expanded, CHECKPOINT_OPTION, "null"]
     return expanded[:1] + saved_config(checkpoint) + expanded[1:] + [CHECKPOINT_OPTION, checkpoint]
 
 
-def setting_in(content: Any, *keys: str) -> Any:
-    """Return a setting of a configuration file's content; None if it does not set it."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
+def read_settings(path: str) -> dict[str, Any]:
+    """Return the content of a configuration file.
+
+    Raises:
+        ParameterError: if the file cannot be read, or a section of it is none.
+    """
+    content = read_config(path)
+    for section in (*SECTIONS, "trainer"):
+        if not isinstance(content.get(section), dict | None):
+            raise ParameterError(section, content[section], f"in {path}: must be a section with options")
     return content
 
 
@@ -128,8 +138,9 @@ def find_config(name: str) -> str:
     Raises:
         ParameterError: if there is neither; the message lists the packaged ones.
     """
-    if Path(name).is_file():
-        return name
+    path = local_path("config", name)
+    if path.is_file():
+        return str(path)
     paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
     packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
     if name not in packaged:

@@ -44,6 +44,10 @@ class Component(nn.Module):
         """The optimizer's groups: ``name``, ``params``, ``lr`` and any other option of Adam."""
         return []
 
+    def loss_names(self) -> list[str]:
+        """The names of its losses: those of its parameter groups, unless a subclass has more."""
+        return [group["name"] for group in self.parameter_groups()]
+
     def configuration(self) -> dict[str, Any]:
         """The class path and arguments from which `build` makes a component like this one."""
         return {"class_path": _class_path(type(self)), "init_args": self.init_args}

@@ -10,13 +10,17 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
+from rrd_lightning import keys
 from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
-from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, PairedSampler
+from rrd_lightning.paths import local_path
+from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import zeros
 
 
 class ReplayDataModule(LightningDataModule):
@@ -54,16 +58,30 @@ class ReplayDataModule(LightningDataModule):
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the demonstrations that is held out from training. They are what validation
             and testing use in a run without an environment.
+        demonstration_share: share of each batch's transitions that comes from the demonstrations, which then
+            never leave the replay; one half in RLPD. By default all stored transitions are alike, and the
+            oldest leave first.
+        demonstration_subsequences: let this share hold for the subsequences, too.
+        balance_success: draw half of the subsequences from successful episodes and half from failed ones, as
+            long as there are both.
+        feedback_every: learn from the return of every so many steps, collected or demonstrated, instead of the
+            episode's; a collector sets it to its environment's.
+        action_repeat: steps of a demonstration that make one transition, whose action is their mean; as many
+            as an action is taken in the environment. From the command line ``env.action_repeat`` sets both.
 
     Attributes:
         replay: the replay.
         refill: called before each iteration; set by the collector.
+        before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
+        kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
+            counted them.
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
-        ParameterError: if a size is not positive, a subsequence is larger than the batch.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch, or what is to be
+            drawn from demonstrations cannot be.
     """
 
     def __init__(
@@ -82,6 +100,11 @@ class ReplayDataModule(LightningDataModule):
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
+        demonstration_share: float | None = None,
+        demonstration_subsequences: bool = False,
+        balance_success: bool = False,
+        feedback_every: int | None = None,
+        action_repeat: int = 1,
     ) -> None:
         super().__init__()
         require_positive(
@@ -90,21 +113,37 @@ class ReplayDataModule(LightningDataModule):
             updates_per_step=updates_per_step,
             capacity=capacity,
         )
+        if feedback_every is not None:
+            require_positive(feedback_every=feedback_every)
         self.train_batches = train_batches
         self.updates_per_step = updates_per_step
         self.iterations_per_epoch = iterations_per_epoch
         self.batch_size = batch_size
         self.capacity = capacity
         self.storage = storage
-        self.scratch_dir = scratch_dir
+        self.scratch_dir = scratch_dir and str(local_path("data.scratch_dir", scratch_dir))
+        self.keep_demonstrations = demonstration_share is not None
+        self.kept_transitions = 0
+        mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
+        if mixed:
+            sampler = _mixed(sampler)
         self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
+        if isinstance(self._sampler, MixedSampler) and mixed:
+            self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
+        self.feedback_every = feedback_every
+        self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
-        self.refill: Callable[[], None] = no_collection
+        self.refill: Callable[[], None] = nothing
+        self.before_step: Callable[[], None] = nothing
         self.batches_left = 0
         self.evaluation_episodes: Iterable[TensorDict] = NoEpisodes()
         self.demonstrations: Demonstrations | None = None
         if demonstrations:
-            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out)
+            self.demonstrations = Demonstrations(demonstrations, skip_bad, held_out, action_repeat)
+        elif demonstration_share is not None:
+            raise ParameterError(
+                "data.demonstration_share", demonstration_share, "needs data.demonstrations to draw from"
+            )
         if unused := rrd_batch_size % rrd_sample_size:
             rank_zero_warn(
                 f"rrd_batch_size={rrd_batch_size} is not a multiple of rrd_sample_size={rrd_sample_size}: "
@@ -114,7 +153,26 @@ class ReplayDataModule(LightningDataModule):
     def _make_replay(self, capacity: int) -> EpisodeReplay:
         # Cheap, since storage is allocated with the first episode: `setup` replaces it if it must be on disk.
         storage = "memory" if self.storage == "auto" else self.storage
-        return EpisodeReplay(capacity, self._sampler, storage, self.scratch_dir)
+        return EpisodeReplay(
+            capacity,
+            self._sampler,
+            storage,
+            self.scratch_dir,
+            keep_demonstrations=self.keep_demonstrations,
+            observation_space=self._observation_space,
+            feedback_every=self.feedback_every,
+        )
+
+    def expect_feedback_every(self, steps: int | None) -> None:
+        """Let episodes from now on have the return of every so many steps, as the environment gives it.
+
+        Raises:
+            ParameterError: if it was set to another number.
+        """
+        if self.feedback_every not in (None, steps):
+            problem = f"differs from the environment's feedback_every={steps}"
+            raise ParameterError("data.feedback_every", self.feedback_every, problem)
+        self.feedback_every = self.replay.feedback_every = steps
 
     def memory_plan(self, module: Any, trainer: Any = None) -> MemoryPlan:
         """Return the memory that a run with this module takes."""
@@ -130,6 +188,7 @@ class ReplayDataModule(LightningDataModule):
             processes=processes,
             processes_here=here,
             draws=module.decomposition.draws,
+            feedback_every=self.feedback_every,
         )
 
     def check(self, module: Any, trainer: Any = None) -> None:
@@ -144,6 +203,7 @@ class ReplayDataModule(LightningDataModule):
             raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
         module.decomposition.check(self._sampler.rrd_sample_size)
         self._sampler.draws = draws
+        self._observation_space = module.model_spaces[0]
         if not len(self.replay):
             plan = self.memory_plan(module, trainer)
             if self.storage == "auto":
@@ -151,6 +211,8 @@ class ReplayDataModule(LightningDataModule):
                 if self.storage == "memmap":
                     rank_zero_info("The full replay does not fit in the free memory: it is kept on disk")
             plan.check(self.storage, self.scratch_dir)
+        if self.demonstrations is None:
+            _require_no_demonstrations(module)
 
     def check_demonstrations(self, module: Any, trainer: Any = None, ckpt_path: Any = None) -> None:
         """Check every demonstration, as far as that is cheap, and that the replay can hold them.
@@ -162,13 +224,31 @@ class ReplayDataModule(LightningDataModule):
                 held out, the demonstrations are not looked for.
 
         Raises:
-            ParameterError: as `Demonstrations.check` does.
+            ParameterError: as `Demonstrations.check` does, or if there is none to imitate.
         """
         if self.demonstrations is None:
             return
         if ckpt_path and not self.demonstrations.held_out and read_checkpoint(ckpt_path).get("replay"):
             return
-        self.demonstrations.check(_spaces(module), self.capacity, trainer.world_size if trainer else 1)
+        spaces = _spaces(module)
+        largest = self.demonstrations.check(spaces, self.capacity, trainer.world_size if trainer else 1)
+        self.kept_transitions = largest if self.keep_demonstrations else 0
+        if "cloning" in module.loss_names():
+            training, _ = self.demonstrations.split(spaces)
+            if all(entry.facts.success is False for entry in training):
+                weight = module.agent.cloning_weight
+                raise ParameterError(
+                    "agent.cloning_weight", weight, "needs a demonstration that has not failed, to imitate"
+                )
+
+    def begin_iteration(self) -> None:
+        """Collect, unless the run is in a phase before its first environment step, and count batches anew."""
+        module: Any = self.trainer and self.trainer.lightning_module
+        if left := module.phases.left(module.global_step) if module else 0:
+            self.batches_left = min(self.train_batches, left)
+            return
+        self.refill()
+        self.batches_left = self.train_batches
 
     def prefill(self) -> None:
         """Add the demonstrations to an empty replay."""
@@ -197,7 +277,10 @@ class ReplayDataModule(LightningDataModule):
             self.check_demonstrations(module, trainer)  # the others if the replay turns out to be empty
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
+            # All processes have compared the free space with what they take together.
+            trainer.strategy.barrier("replay is checked")
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
+            self.replay.reserve(_example_record(_spaces(module)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration, and the seed of the hold-out split."""
@@ -261,9 +344,9 @@ class PairedBatches:
         data = self._data
         data.prefill()
         for _ in range(len(self)):
+            data.before_step()
             if not (data.batches_left and len(data.replay)):
-                data.refill()
-                data.batches_left = data.train_batches
+                data.begin_iteration()
             count = min(data.updates_per_step, data.batches_left)
             data.batches_left -= count
             yield data.replay.sample_several(count) if data.updates_per_step > 1 else data.replay.sample()
@@ -280,10 +363,39 @@ class NoEpisodes:
         return iter(())
 
 
-def no_collection() -> None:
-    """Leave the replay as it is, where there is no collector."""
+def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
+    if sampler is PairedSampler:
+        return MixedSampler
+    if issubclass(sampler, MixedSampler):
+        return sampler
+    raise ParameterError(
+        "data.sampler",
+        sampler.__name__,
+        "draws in its own way, without data.demonstration_share and data.balance_success: leave these out, or "
+        "make it a subclass of MixedSampler",
+    )
+
+
+def _require_no_demonstrations(module: Any) -> None:
+    """Raise a `ParameterError` if phases or cloning have nothing to learn from."""
+    if module.phases.before_collection:
+        names = [phase.name for phase in module.phases.phases if phase.updates]
+        raise ParameterError("model.phases", names, "learn from demonstrations: set data.demonstrations")
+    if "cloning" in module.loss_names():
+        weight = module.agent.cloning_weight
+        raise ParameterError("agent.cloning_weight", weight, "needs data.demonstrations to imitate")
+
+
+def nothing() -> None:
+    """Do nothing, where there is no collector or no checkpoint."""
 
 
 def _spaces(module: Any) -> tuple[Any, Any]:
-    spaces: tuple[Any, Any] = module.model_spaces
-    return spaces
+    """What episodes hold: single frames, where the module sees stacks."""
+    observation_space, action_space = module.model_spaces
+    return frame_space(observation_space), action_space
+
+
+def _example_record(spaces: tuple[Any, Any]) -> TensorDict:
+    observation, action = (zeros(space, 1) for space in spaces)
+    return TensorDict({keys.OBSERVATION: observation, keys.ACTION: action, keys.REWARD: torch.zeros(1)}, [1])

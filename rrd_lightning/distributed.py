@@ -47,6 +47,8 @@ def average_gradients(trainer: Any, module: nn.Module) -> None:
     All processes must have gradients of the same parameters.
     """
     gradients = [each.grad for each in module.parameters() if each.grad is not None]
+    if not gradients:
+        return
     message = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(message)
     message /= trainer.world_size

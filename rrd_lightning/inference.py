@@ -14,8 +14,11 @@ from rrd_lightning.adapter import SpaceAdapter
 from rrd_lightning.agents import Agent
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.engines import Eager
+from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import Observation, ObservationNormalizer, evaluating
+
+STEPS_AT_ONCE = 1000  # of an episode: long ones of images would take all memory
 
 
 class Inference(LightningModule):
@@ -77,6 +80,16 @@ class Inference(LightningModule):
         with torch.no_grad(), evaluating(self.decomposition):
             return self.decomposition.reward(self._normalized(transitions))
 
+    def episode_rewards(self, episode: TensorDictBase) -> Tensor:
+        """Predict the reward of each step of a finished episode, ``[T]``, for some steps at a time.
+
+        Args:
+            episode: as `EpisodeReplay.add_episode` takes it.
+        """
+        length, space = len(episode.get(keys.ACTION)), self._adapter.model_spaces[0]
+        parts = (range(first, min(first + STEPS_AT_ONCE, length)) for first in range(0, length, STEPS_AT_ONCE))
+        return torch.cat([self.rewards(episode_transitions(episode, space, steps)) for steps in parts])
+
     def predict(self, observation: Any, *, explore: bool = False) -> Any:
         """Choose the action for an observation, or one for each of several.
 
@@ -102,7 +115,15 @@ class Inference(LightningModule):
 
         Returns:
             The reward, as an array of NumPy, ``[]`` or ``[steps]``.
+
+        Raises:
+            ParameterError: if the arrays are not of the spaces, or the decomposition needs to know more than
+                these.
         """
+        if self.decomposition.needs:
+            name, needs = type(self.decomposition).__name__, ", ".join(self.decomposition.needs)
+            problem = f"its reward is not of a step alone, it needs {needs}: use rewards, or episode_rewards"
+            raise ParameterError("decomposition", name, problem)
         now, several = self._adapter.observation(observation)
         later, _ = self._adapter.observation(next_observation, "next_observation")
         acted = self._adapter.action(action)

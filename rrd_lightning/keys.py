@@ -16,8 +16,10 @@ DONE               []                           bool      last stored step (term
 EPISODE_RETURN     [], one per episode          float32   R, the number that the episode was given
 EPISODE_LENGTH     [], one per episode          int64     T, in environment steps
 SUCCESS            [], one per episode          bool      the task succeeded, where the environment
-                                                          reports it; int8 in subsequences: 1 if it
-                                                          did, 0 if not, -1 where that is not known
+                                                          reports it; int8 in batches: 1 if it did,
+                                                          0 if not, -1 where that is not known
+DEMONSTRATION      []                           bool      transitions: the step is of a demonstration,
+                                                          rather than collected
 WITH_REPLACEMENT   [], one per subsequence      bool      how the steps of the subsequence were drawn
 MASK               []                           bool      whole episodes: False on a row's padding
 EPISODE            [], one per row              int64     whole episodes: which drawn episode the row is
@@ -41,6 +43,7 @@ DONE = "done"
 EPISODE_RETURN = "episode_return"
 EPISODE_LENGTH = "episode_length"
 SUCCESS = "success"
+DEMONSTRATION = "demonstration"
 WITH_REPLACEMENT = "with_replacement"
 MASK = "mask"
 EPISODE = "episode"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +16,7 @@ class Losses:
     """Scalars to minimise together.
 
     One backward pass goes through their sum, so each must reach the parameters of the optimizer's group of
-    its own name only.
+    its own name only; ``cloning``, which has none, those of ``actor``.
 
     Attributes:
         losses: scalars by the name of the parameter group that they train; logged as ``loss/<name>``.
@@ -35,6 +36,10 @@ class Losses:
             if shared := mine.keys() & others.keys():
                 raise ParameterError("losses", sorted(shared), "are names of both: one would hide the other")
         return Losses({**self.losses, **other.losses}, {**self.metrics, **other.metrics})
+
+    def only(self, names: Container[str]) -> Losses:
+        """Leave out the losses of other names."""
+        return Losses({name: loss for name, loss in self.losses.items() if name in names}, self.metrics)
 
     def backward(self) -> None:
         """Let the sum of all losses set the gradients."""

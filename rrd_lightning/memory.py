@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 from gymnasium import Space, spaces
 
+from rrd_lightning.disk import human
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.frames import StackedFrames, frame_space
+from rrd_lightning.free_memory import free_memory
 from rrd_lightning.replay.buffer import ring_size
 from rrd_lightning.replay.sampler import Draws
 
-# Bytes of a transition beside its step: true reward, done, terminated, episode return, episode length.
-TRANSITION_FACTS = 4 + 1 + 1 + 4 + 8
+# Bytes of a transition beside its step: true reward, done, terminated, demonstration, episode return, episode
+# length, success.
+TRANSITION_FACTS = 4 + 1 + 1 + 1 + 4 + 8 + 1
 # Of a subsequence: episode return, episode length, success, with replacement.
 SUBSEQUENCE_FACTS = 4 + 8 + 1 + 1
 # Of a row of a whole episode: episode return, episode length, success, episode; and of each step: mask.
@@ -44,6 +47,7 @@ class MemoryPlan:
         processes_here: number of those on this machine.
         draws: what is drawn for the reward model, as in `PairedSampler`. Whole episodes are assumed to
             have `ASSUMED_LENGTH` steps.
+        feedback_every: steps of which the return is given, if not of whole episodes.
     """
 
     observation_space: Space[Any]
@@ -56,11 +60,21 @@ class MemoryPlan:
     processes: int = 1
     processes_here: int = 1
     draws: Draws = "steps"
+    feedback_every: int | None = None
+
+    @property
+    def assumed_length(self) -> int:
+        """Steps of a whole episode, or of a bag of it."""
+        return min(ASSUMED_LENGTH, self.feedback_every or ASSUMED_LENGTH)
 
     @property
     def step(self) -> int:
-        """Bytes of a step in a batch: observation, next observation, action."""
-        return 2 * space_bytes(self.observation_space) + space_bytes(self.action_space)
+        """Bytes of a step in a batch: observation, next observation, action.
+
+        A stack of frames shares all of them but one with the next.
+        """
+        pair = sum(_pair_bytes(part) for part in _parts(self.observation_space))
+        return pair + space_bytes(self.action_space)
 
     @property
     def transitions(self) -> int:
@@ -73,7 +87,7 @@ class MemoryPlan:
         if self.draws == "nothing":
             return 0
         whole = self.draws == "episodes"
-        return self.num_subsequences * (-(-ASSUMED_LENGTH // self.rrd_sample_size) if whole else 1)
+        return self.num_subsequences * (-(-self.assumed_length // self.rrd_sample_size) if whole else 1)
 
     @property
     def subsequences(self) -> int:
@@ -84,8 +98,8 @@ class MemoryPlan:
 
     @property
     def record(self) -> int:
-        """Bytes of a record in the replay: observation, action, true reward."""
-        return space_bytes(self.observation_space) + space_bytes(self.action_space) + 4
+        """Bytes of a record in the replay: observation, or a frame of it, action, true reward."""
+        return space_bytes(frame_space(self.observation_space)) + space_bytes(self.action_space) + 4
 
     @property
     def replay(self) -> int:
@@ -116,7 +130,7 @@ class MemoryPlan:
         if self.draws == "episodes":
             return [
                 f"  {self.num_subsequences} whole episodes in rows of {self.rrd_sample_size} steps: {size}, "
-                f"assuming {ASSUMED_LENGTH:,} steps per episode"
+                f"assuming {self.assumed_length:,} steps per episode"
             ]
         if self.draws == "steps":
             return [f"  {self.num_subsequences} subsequences of {self.rrd_sample_size} steps: {size}"]
@@ -131,7 +145,7 @@ class MemoryPlan:
 
     def choose_storage(self) -> Literal["memory", "memmap"]:
         """Return ``"memory"`` if the full replay fits in the free memory, else ``"memmap"``."""
-        return "memory" if self.replay <= psutil.virtual_memory().available else "memmap"
+        return "memory" if self.replay <= free_memory() else "memmap"
 
     def check(self, storage: str, scratch_dir: str | None) -> None:
         """Make sure that the full replay fits.
@@ -140,7 +154,7 @@ class MemoryPlan:
             ParameterError: if it does not, naming the largest capacity that would.
         """
         if storage == "memory":
-            place, free = "free memory", psutil.virtual_memory().available
+            place, free = "free memory", free_memory()
         else:
             folder = scratch_dir or tempfile.gettempdir()
             while not Path(folder).exists():
@@ -156,17 +170,20 @@ class MemoryPlan:
             )
 
 
+def _parts(space: Space[Any]) -> list[Space[Any]]:
+    if isinstance(space, spaces.Dict):
+        return [each for part in space.spaces.values() for each in _parts(part)]
+    return [space]
+
+
+def _pair_bytes(space: Space[Any]) -> int:
+    """Bytes of an observation and the next one in a batch."""
+    frames = space.count + 1 if isinstance(space, StackedFrames) else 2
+    return frames * space_bytes(frame_space(space))
+
+
 def space_bytes(space: Space[Any]) -> int:
     """Return the bytes of one element of a space, as the replay stores it."""
     if isinstance(space, spaces.Dict):
         return sum(space_bytes(part) for part in space.spaces.values())
     return math.prod(space.shape or ()) * np.dtype(space.dtype).itemsize
-
-
-def human(count: float) -> str:
-    """Format a number of bytes in decimal units: 1 MB is 10⁶ bytes."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,17 +25,16 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
-from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation, ObservationNormalizer
-from rrd_lightning.private import count_step, has_step_listeners, log_as_of, unheard_hooks
+from rrd_lightning.phases import Phase, Phases
+from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
+from rrd_lightning.trainer_options import require_precision
 
-# Observations are of single precision, and gradients are not scaled.
-PRECISIONS = ("32-true", "bf16-mixed")
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -63,10 +63,13 @@ class RRDModule(Inference):
             SAC and RRD on vectors on the CPU; they are compiled at the start, in two or three seconds.
             ``"cuda_graph"``: torch's operations recorded once, on a GPU. By default ``"auto"``: cpp where it
             can, else eager. Results differ by rounding.
+        phases: parts of the run in which only some of the losses train. All but the last one are made of
+            updates from the demonstrations, before the first step in the environment. By default all losses
+            train from the beginning.
 
     Attributes:
-        env_steps: environment steps of the run so far, in all processes: the metrics' x axis, but
-            for a run without an environment, whose x axis is updates.
+        env_steps: environment steps of the run so far, in all processes.
+        collects: whether the run steps an environment; set by the collector.
         model_spaces: observation and action space as agent, decomposition and replay have them.
 
     Raises:
@@ -84,6 +87,7 @@ class RRDModule(Inference):
         gradient_clip: dict[str, float] | None = None,
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
         engine: EngineName = "auto",
+        phases: list[Phase] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -99,6 +103,7 @@ class RRDModule(Inference):
         self.matmul_precision = matmul_precision
         self.engine: EngineName = engine
         self.env_steps = 0
+        self.collects = False
         self._loaded_updates = 0
         self._saved_options: list[dict[str, Any]] | None = None
         self._updates_in_step = 1
@@ -115,10 +120,19 @@ class RRDModule(Inference):
             if name not in names:
                 raise ParameterError("gradient_clip", name, f"must be one of the groups {names}")
             require_positive(**{f"gradient_clip.{name}": limit})
+        self._given_phases = phases or []
+        self.phases = Phases(self._given_phases, self.loss_names())
+        self._phase: Phase | None = None
+        self._logged: tuple[str, ...] = ()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups = self.decomposition.parameter_groups()
         return groups + self.agent.parameter_groups() if self.train_policy else groups
+
+    def loss_names(self) -> list[str]:
+        """The names of all losses that train in some phase."""
+        names = self.decomposition.loss_names()
+        return names + self.agent.loss_names() if self.train_policy else names
 
     # What an update is.
 
@@ -133,20 +147,30 @@ class RRDModule(Inference):
         return prepared
 
     def losses(self, batch: TensorDictBase, updates: int = 0) -> Losses:
-        """Return all losses of an update, each named like the parameter group that it trains.
+        """Return the losses of an update that train in its phase, each named like the group that it trains.
 
         Args:
             batch: a paired batch that `prepare` returned.
             updates: the number of updates made before this one.
         """
-        found = self.decomposition.losses(batch)
-        if not self.train_policy:
-            return found
-        transitions = batch[keys.TRANSITIONS]
-        with torch.no_grad():
-            reward = self.decomposition.reward(transitions)
-        of_agent = self.agent.losses(transitions, reward, updates)
-        return found | of_agent | Losses(metrics={"reward/agent_mean": reward.mean()})
+        phase, found = self.phases.at(updates), Losses()
+        if phase.trains(self.decomposition.loss_names()):
+            found = self.decomposition.losses(batch)
+        if self.train_policy:
+            found |= self._losses_of_agent(batch[keys.TRANSITIONS], phase, updates)
+        return found if phase.train is None else found.only(phase.train)
+
+    def _losses_of_agent(self, transitions: TensorDictBase, phase: Phase, updates: int) -> Losses:
+        found = Losses()
+        if phase.trains(name for name in self.agent.loss_names() if name != "cloning"):
+            with torch.no_grad():
+                reward = self.decomposition.reward(transitions)
+            found = self.agent.losses(transitions, reward, updates)
+            found |= Losses(metrics={"reward/agent_mean": reward.mean()})
+        # Beside the actor's loss, which may be in some updates only; in every update where that does not train.
+        if phase.trains(["cloning"]) and ("actor" in found.losses or not phase.trains(["actor"])):
+            found |= self.agent.cloning(transitions)
+        return found
 
     def after_update(self, updates: int) -> None:
         """Do what follows an optimizer step, of which so many were taken."""
@@ -162,11 +186,8 @@ class RRDModule(Inference):
             ParameterError: if the precision is not one that observations and gradients have here, a component
                 could not be found again from a checkpoint, or the engine cannot serve the run.
         """
+        require_precision(self.trainer)
         if stage == "fit":
-            if self.trainer.precision not in PRECISIONS:
-                raise ParameterError(
-                    "trainer.precision", self.trainer.precision, f"must be one of {', '.join(PRECISIONS)}"
-                )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
             self._engine = None
@@ -242,6 +263,9 @@ class RRDModule(Inference):
     def training_step(self, batch: TensorDictBase | Sequence[TensorDictBase], batch_idx: int) -> None:
         """Make an update from a paired batch, or one from each of several."""
         batches = [batch] if isinstance(batch, TensorDictBase) else batch
+        self._announce_phase()
+        if self.train_policy:
+            self.agent.begin(self.env_steps)
         assert self._engine is not None
         self._engine.begin()
         for each in batches:
@@ -249,8 +273,17 @@ class RRDModule(Inference):
         self._updates_in_step = len(batches)
         if self.logs_now():
             trainer: Any = self.trainer
+            if tuple(metrics) != self._logged:
+                forget_logged(trainer)  # what is not found any more would be logged again and again
+                self._logged = tuple(metrics)
             log_as_of(trainer, self.global_step - self.global_step % trainer.log_every_n_steps)
             self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
+
+    def _announce_phase(self) -> None:
+        phase = self.phases.at(self.global_step)
+        if phase is not self._phase and len(self.phases.phases) > 1:
+            rank_zero_info(str(phase))
+        self._phase = phase
 
     def on_fit_end(self) -> None:
         """Let go of the engine, and so of the optimizer."""
@@ -276,7 +309,7 @@ class RRDModule(Inference):
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
-        return self.rewards(episode_transitions(episode))
+        return self.episode_rewards(episode)
 
     def test_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``."""
@@ -288,7 +321,12 @@ class RRDModule(Inference):
 
     @property
     def progress(self) -> int:
-        """Environment steps of the run so far; updates in a run without an environment."""
+        """Environment steps of the run so far; updates in a run without an environment.
+
+        In the phases before the first environment step it is the number of updates that are left, negative.
+        """
+        if self.collects and not self.env_steps:
+            return min(self.global_step - self.phases.before_collection, 0)
         return self.env_steps or self.global_step or self._loaded_updates
 
     def clock(self) -> Tensor:
@@ -313,6 +351,7 @@ class RRDModule(Inference):
             "train_policy": self.train_policy,
             "normalize_observations": self.normalizer is not None,
             "gradient_clip": self.gradient_clip,
+            "phases": [asdict(phase) for phase in self._given_phases],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -351,6 +390,7 @@ class RRDModule(Inference):
             saved["train_policy"],
             saved["normalize_observations"],
             saved["gradient_clip"],
+            phases=[Phase(**phase) for phase in saved["phases"]],
         )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensordict import TensorDictBase
@@ -58,13 +62,29 @@ class JudgedEpisode:
         return f"{kind}: return {self.episode_return:.3g}, predicted {self.predicted.sum():.3g}"
 
 
+@contextmanager
+def drawing(path: Path) -> Iterator[None]:
+    """Write a picture or a video: where that is not possible, on a full disk for example, only warn."""
+    try:
+        with suppress(OSError):  # which the writing finds out as well
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        rank_zero_warn(f"{path} is not drawn: {error}")
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | None:
     """Return the first image of observations ``[T + 1, ...]`` as ``[T + 1, height, width, 3]``, or None."""
     parts = [observation] if isinstance(observation, Tensor) else list(observation.values(True, True))
-    images = [part for part in parts if part.dtype == torch.uint8 and part.dim() == 4]
+    images = [part for part in parts if part.dtype == torch.uint8 and part.dim() in (3, 4)]
     if not images:
         return None
-    image = images[0][:, :3] if images[0].shape[1] >= 3 else images[0][:, :1].expand(-1, 3, -1, -1)
+    image = images[0] if images[0].dim() == 4 else images[0].unsqueeze(1)
+    if image.shape[1] > min(image.shape[1:]):
+        image = image.movedim(-1, 1)  # the channels, the few, were last
+    image = image[:, :3] if image.shape[1] >= 3 else image[:, :1].expand(-1, 3, -1, -1)
     frames: np.ndarray[Any, Any] = image.movedim(1, -1).cpu().numpy()
     return frames
 

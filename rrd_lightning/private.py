@@ -5,14 +5,20 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import _typehints
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -24,6 +30,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = [
     "FindableCheckpoint",
     "OpenCLI",
+    "SafeCSVLogger",
+    "accept_whole_numbers",
     "count_step",
     "fingerprint",
     "has_hooks",
@@ -105,6 +113,30 @@ def has_step_listeners(module: Any) -> bool:
     )
 
 
+class SafeCSVLogger(CSVLogger):
+    """Lightning's CSVLogger, whose file is whole at each moment, also while it gets a new column.
+
+    Noticed by: tests/callbacks/test_logging.py.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer, which stages a file with new columns."""
+        writer: Any = super().experiment
+        writer._rewrite_with_new_header = partial(_rewrite, Path(writer.metrics_file_path))
+        return writer
+
+
+def _rewrite(path: Path, names: list[str]) -> None:
+    staged = path.with_name(path.name + ".part")
+    with path.open(newline="") as file, staged.open("w", newline="") as wider:
+        writer = csv.DictWriter(wider, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(csv.DictReader(file))
+    staged.replace(path)
+
+
 UNHEARD = ("on_before_backward", "on_after_backward", "on_before_zero_grad")
 UNHEARD_OF_MODULE = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
 
@@ -143,6 +175,14 @@ def count_step(optimizer: Any, step: Callable[[], Any]) -> None:
     optimizer._on_before_step()
     step()
     optimizer._on_after_step()
+
+
+def forget_logged(trainer: Any) -> None:
+    """Let what was logged earlier in this epoch not be logged again.
+
+    Noticed by: tests/test_phases.py, which compares the rows of metrics.csv.
+    """
+    trainer.fit_loop.epoch_loop._results.reset()
 
 
 def log_as_of(trainer: Any, update: int) -> None:
@@ -193,6 +233,8 @@ class FindableCheckpoint(ModelCheckpoint):
         Callback.__init__(self)
 
     state_key = Callback.state_key
+    # The one hook of ModelCheckpoint that Checkpoint has no own of.
+    on_train_batch_end = Callback.on_train_batch_end
 
     def find_last(self, trainer: Any) -> Path | None:
         """Return the latest checkpoint, if there is one. A subclass overrides it."""
@@ -223,3 +265,27 @@ class OpenCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is, where Lightning would merge the checkpoint's hyper-parameters."""
         self.check_ckpt_path(self.config[self.config.subcommand].ckpt_path)
+
+
+def accept_whole_numbers() -> None:
+    """Let jsonargparse take ``1e3`` and 1000.0 for whole numbers, wherever one is meant.
+
+    Noticed by: tests/test_options.py.
+    """
+    module: Any = _typehints
+    module.adapt_typehints = _adapt
+
+
+_adapt_as_before: Any = _typehints.adapt_typehints
+
+
+def _adapt(value: Any, typehint: Any, *args: Any, **kwargs: Any) -> Any:
+    if typehint is int and isinstance(value, str | float):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        # Digits alone are read as they are: a large number has more of them than a float.
+        if number.is_integer() and not str(value).strip().lstrip("+-").isdecimal():
+            value = int(number)
+    return _adapt_as_before(value, typehint, *args, **kwargs)

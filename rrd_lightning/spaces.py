@@ -14,6 +14,7 @@ from gymnasium import Space, spaces
 from tensordict import TensorDict
 
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.frames import StackedFrames
 
 Convert = Callable[[Any], Any]
 
@@ -24,6 +25,8 @@ def space_to_dict(space: Space[Any]) -> dict[str, Any]:
     Raises:
         ParameterError: for any other space.
     """
+    if isinstance(space, StackedFrames):
+        return {"type": "StackedFrames", "frame": space_to_dict(space.frame), "count": space.count}
     if isinstance(space, spaces.Box):
         return {
             "type": "Box",
@@ -46,6 +49,8 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         ParameterError: if the type is unknown.
     """
     kind = description["type"]
+    if kind == "StackedFrames":
+        return StackedFrames(space_from_dict(description["frame"]), description["count"])  # type: ignore[arg-type]
     if kind == "Box":
         shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
         low, high = (
@@ -56,7 +61,7 @@ def space_from_dict(description: dict[str, Any]) -> Space[Any]:
         return spaces.Discrete(description["n"], start=description["start"])
     if kind == "Dict":
         return spaces.Dict({key: space_from_dict(part) for key, part in description["spaces"].items()})
-    raise ParameterError("space.type", kind, "must be 'Box', 'Discrete' or 'Dict'")
+    raise ParameterError("space.type", kind, "must be 'Box', 'Discrete', 'Dict' or 'StackedFrames'")
 
 
 def _bound(bound: np.ndarray[Any, Any]) -> Any:
@@ -91,7 +96,7 @@ def unscaled(action: Any, space: Space[Any]) -> Any:
 
 def is_scaled(space: Space[Any]) -> bool:
     """Tell whether actions of a space are scaled to [-1, 1]: continuous ones with finite bounds."""
-    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and has_finite_range(space)
+    return is_continuous(space) and has_finite_range(space)  # type: ignore[arg-type]
 
 
 def has_finite_range(space: spaces.Box) -> bool:
@@ -100,8 +105,15 @@ def has_finite_range(space: spaces.Box) -> bool:
         return space.is_bounded() and bool(np.isfinite([space.high - space.low, space.high + space.low]).all())
 
 
+def is_continuous(space: Space[Any]) -> bool:
+    """Tell whether a space is one of floating numbers."""
+    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+
+
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
-    """Return the observation space with float64 made float32, and the function that reads an observation.
+    """Return the observation space with numbers made float32, and the function that reads an observation.
+
+    Numbers are all of floating precision, and vectors of integers, which are no image.
 
     It returns a copy in the new space's precision, since environments may write into what they gave. It raises
     a `ValueError` for what is not of the space's shape, not finite, or another number in its precision.
@@ -110,7 +122,7 @@ def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
         parts = {key: single_precision(part) for key, part in space.spaces.items()}
         readers = {key: read for key, (_, read) in parts.items()}
         return spaces.Dict({key: part for key, (part, _) in parts.items()}), partial(_read_parts, readers)
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+    if isinstance(space, spaces.Box) and (np.issubdtype(space.dtype, np.floating) or len(space.shape) == 1):
         if space.dtype != np.float32:
             # Gymnasium's DtypeObservation would warn about casting the bounds.
             space = spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)

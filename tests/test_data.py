@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from tensordict import TensorDict
 
-from rrd_lightning import ParameterError, ReplayDataModule, keys
+from rrd_lightning import ParameterError, ReplayDataModule, RRDModule, keys
 from rrd_lightning.decomposition import EpisodicReward
 from rrd_lightning.memory import MemoryPlan, human, space_bytes
 from tests.episodes import make_episode
@@ -85,7 +85,7 @@ def test_the_seeds_example() -> None:
     frames = 32 * 256 * 256 * 3
     assert frames / 1e6 == pytest.approx(6.3, abs=0.01)  # the seed's ~6 MB
     # The seed counts observations once; a batch holds the next observations as well.
-    assert plan.transitions == 2 * frames + 32 * (7 * 4 + 18)
+    assert plan.transitions == 2 * frames + 32 * (7 * 4 + 20)
     assert plan.subsequences == 2 * frames + 32 * 7 * 4 + 14
     assert 64 * (plan.transitions + plan.subsequences) / 2e6 == pytest.approx(805, abs=1)
     assert "Observations alone, each counted once: 12.6 MB a batch, 805 MB an iteration" in str(plan)
@@ -109,7 +109,7 @@ def test_plan_is_what_a_batch_takes() -> None:
 def test_plan_of_whole_episodes_is_what_a_batch_takes() -> None:
     """Four episodes of 1000 steps, in 125 rows of 8 steps each."""
     data = make_data()
-    data.check(SimpleNamespace(decomposition=Whole(VECTOR, ACTION), model_spaces=(VECTOR, ACTION)))
+    data.check(RRDModule(VECTOR, ACTION, decomposition=Whole))
     data.replay.add_episode(make_episode(0, 1000))
     part = data.replay.sample()[keys.SUBSEQUENCES]
     plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="episodes")
@@ -123,7 +123,7 @@ def test_plan_without_subsequences() -> None:
     plan = MemoryPlan(VECTOR, ACTION, 4, 32, 4, 8, 2000, processes=2, draws="nothing")
     assert plan.subsequences == 0
     assert "subsequences" not in str(plan)
-    assert str(plan).startswith("Paired batch: 1.22 kB\n  32 transitions: 1.22 kB\nIteration")
+    assert str(plan).startswith("Paired batch: 1.28 kB\n  32 transitions: 1.28 kB\nIteration")
 
 
 @pytest.mark.parametrize("draws", ["steps", "episodes", "nothing"])
@@ -165,8 +165,8 @@ def test_bytes_of_spaces_and_units() -> None:
 def test_plan_is_printed_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run(collect={"total_env_steps": 120})
-    assert "Paired batch: 1.4 kB" in caplog.text
-    assert "Iteration of 4 batches: 5.6 kB" in caplog.text
+    assert "Paired batch: 1.46 kB" in caplog.text
+    assert "Iteration of 4 batches: 5.86 kB" in caplog.text
     assert "Full replay of 2,000 transitions: 25.2 kB" in caplog.text
 
 

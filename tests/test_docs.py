@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import RRDModule, agents, decomposition
-from rrd_lightning.callbacks import Plots
+from rrd_lightning.callbacks import Monitor, Plots
 from rrd_lightning.cli import main
 from rrd_lightning.component import Component
 from rrd_lightning.judging import summarize
@@ -60,7 +60,7 @@ def test_each_component_has_a_table_of_what_it_logs(component: type[Component]) 
 
 
 def test_every_metric_is_documented_and_every_documented_metric_logged() -> None:
-    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
+    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4, callbacks=[Monitor()])
     logged = set().union(*(row.keys() for row in read_csv())) - {"step", "epoch"}
     # Some figures take a success and a failure.
     ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]

@@ -48,6 +48,19 @@ class Agent(Component):
             updates: the number of updates made before this one.
         """
 
+    def begin(self, env_steps: int) -> None:
+        """Look at a schedule before the updates of a training step. Nothing by default.
+
+        What changes from step to step must be a tensor that is filled anew: an engine may have recorded it.
+
+        Args:
+            env_steps: environment steps of the run so far.
+        """
+
+    def cloning(self, transitions: TensorDictBase) -> Losses:
+        """Return the loss ``cloning``, which trains the actor to imitate demonstrations, if there is one."""
+        return Losses()
+
     def after_update(self, updates: int) -> None:
         """Do what follows an optimizer step, such as moving target networks. Nothing by default.
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from gymnasium import Space
 
+from rrd_lightning.agents.actor_critic import cloning_metrics
 from rrd_lightning.agents.td3 import TD3
 from rrd_lightning.errors import require_not_negative
-from rrd_lightning.networks import NetworkConfig
 
 
 class DDPG(TD3):
@@ -28,20 +28,13 @@ class DDPG(TD3):
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a vector between -1 and 1.
         hidden_sizes: widths of the hidden layers of actor and critic.
-        activation: between them; see `rrd_lightning.networks.MLP`.
-        layer_norm: normalise the critic's hidden layers.
-        dropout: of the critic's hidden layers.
-        actor: class path of a module for the policy, from features to one number for each action, before tanh.
-        critic: class path of a module for the critic, from features and action to one number.
-        encoder: class path of a module from observations to features.
-        gamma: discount factor.
         polyak: share of the target networks that stays at each update.
         exploration_noise: standard deviation of the noise on actions that explore.
         actor_learning_rate: Adam's, for the policy.
         critic_learning_rate: Adam's, for the critic and the encoder.
         critic_weight_decay: Adam's, for the critic and the encoder: so many times the parameters are added to
             their gradient.
-        random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
+        options: others of `ActorCritic`; the actor gives one number for each action, before tanh.
 
     Raises:
         ParameterError: if it cannot serve a space, or an option is out of range.
@@ -52,6 +45,7 @@ class DDPG(TD3):
         "weight decay",
         "loss/actor": "−mean Q(s, π(s))",
         "agent/value_mean": "mean Q(s, a) of the batch's transitions",
+        **cloning_metrics("mean squared error of π(s)"),
     }
 
     def __init__(
@@ -60,39 +54,28 @@ class DDPG(TD3):
         action_space: Space[Any],
         *,
         hidden_sizes: Sequence[int] = (400, 300),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        dropout: float = 0.0,
-        actor: NetworkConfig | None = None,
-        critic: NetworkConfig | None = None,
-        encoder: NetworkConfig | None = None,
-        gamma: float = 0.99,
         polyak: float = 0.999,
         exploration_noise: float = 0.1,
         actor_learning_rate: float = 1e-4,
         critic_learning_rate: float = 1e-3,
         critic_weight_decay: float = 1e-2,
-        random_shift: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(
             observation_space,
             action_space,
             hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=layer_norm,
-            dropout=dropout,
             num_critics=1,
-            actor=actor,
-            critic=critic,
-            encoder=encoder,
-            gamma=gamma,
+            critics_in_target=None,
+            actor_value="first",
             polyak=polyak,
             policy_delay=1,
             target_noise=0.0,
+            target_noise_clip=0.0,
             exploration_noise=exploration_noise,
             actor_learning_rate=actor_learning_rate,
             critic_learning_rate=critic_learning_rate,
-            random_shift=random_shift,
+            **options,
         )
         require_not_negative(critic_weight_decay=critic_weight_decay)
         self.critic_weight_decay = critic_weight_decay

@@ -6,7 +6,7 @@ Christodoulou, "Soft Actor-Critic for Discrete Action Settings", 2019, arXiv 191
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import torch
@@ -17,11 +17,11 @@ from torch.distributions import Categorical
 
 from rrd_lightning import keys
 from rrd_lightning.agents.actions import DiscreteActions
-from rrd_lightning.agents.actor_critic import ActorCritic, Combination
+from rrd_lightning.agents.actor_critic import ActorCritic, cloning_metrics
 from rrd_lightning.agents.sac import critic_loss, temperature_loss
 from rrd_lightning.errors import require_not_negative, require_positive
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import NetworkConfig, Observation
+from rrd_lightning.networks import Observation
 
 TARGET_ENTROPY = 0.98  # of the largest there is: the author's own code
 
@@ -52,26 +52,11 @@ class DiscreteSAC(ActorCritic):
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a Discrete.
-        hidden_sizes: widths of the hidden layers of actor and critics.
-        activation: between them; see `rrd_lightning.networks.MLP`.
-        layer_norm: normalise the critics' hidden layers.
-        dropout: of the critics' hidden layers.
-        num_critics: how many critics.
-        critics_in_target: how many of them, drawn anew for each update, a target takes the minimum of; all by
-            default.
-        actor_value: how the actor's loss combines the critics: their ``"min"`` or ``"mean"``, or the
-            ``"first"`` alone.
-        actor: class path of a module for the policy, from features to the logit of each action.
-        critic: class path of a module for each critic, from features to the value of each action.
-        encoder: class path of a module from observations to features.
-        gamma: discount factor.
-        polyak: share of the target critics that stays at each update.
         initial_temperature: α at the start.
         target_entropy: in nats; by default 0.98 times that of uniform actions, log n.
-        actor_learning_rate: Adam's, for the policy.
-        critic_learning_rate: Adam's, for the critics and the encoder.
         temperature_learning_rate: Adam's, for log α.
-        random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
+        entropy_in_target: let targets value the entropy of what follows, as equation 10 does.
+        options: those of `ActorCritic`; the actor gives the logit of each action, a critic the value of each.
 
     Raises:
         ParameterError: if it cannot serve a space, or an option is out of range.
@@ -86,6 +71,7 @@ class DiscreteSAC(ActorCritic):
         "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
         "agent/entropy": "mean of −Σ π log π, in nats, on the batch's observations",
         "agent/temperature": "α before the update",
+        **cloning_metrics("mean −log π(a\\|s)"),
     }
 
     def __init__(
@@ -93,45 +79,26 @@ class DiscreteSAC(ActorCritic):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        hidden_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        dropout: float = 0.0,
-        num_critics: int = 2,
-        critics_in_target: int | None = None,
-        actor_value: Combination = "min",
-        actor: NetworkConfig | None = None,
-        critic: NetworkConfig | None = None,
-        encoder: NetworkConfig | None = None,
-        gamma: float = 0.99,
-        polyak: float = 0.995,
         initial_temperature: float = 1.0,
         target_entropy: float | None = None,
-        actor_learning_rate: float = 3e-4,
-        critic_learning_rate: float = 3e-4,
         temperature_learning_rate: float = 3e-4,
-        random_shift: int = 0,
+        entropy_in_target: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(observation_space, action_space, gamma=gamma, polyak=polyak)
         require_positive(initial_temperature=initial_temperature)
         require_not_negative(temperature_learning_rate=temperature_learning_rate)
-        self.actions = DiscreteActions(action_space, self)
-        count = self.actions.count
-        self.make_encoder(encoder, random_shift)
-        self.make_actor(actor, count, actor_learning_rate, hidden_sizes, activation)
-        self.make_critics(
-            critic,
-            self.features,
-            count,
-            num_critics,
-            critics_in_target,
-            actor_value,
-            critic_learning_rate,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=layer_norm,
-            dropout=dropout,
+        actions = DiscreteActions(action_space, self)
+        count = actions.count
+        super().__init__(
+            observation_space,
+            action_space,
+            policy_outputs=count,
+            action_inputs=0,
+            value_outputs=count,
+            **options,
         )
+        self.actions = actions
+        self.entropy_in_target = entropy_in_target
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.temperature_learning_rate = temperature_learning_rate
         self.target_entropy = TARGET_ENTROPY * math.log(count) if target_entropy is None else target_entropy
@@ -151,9 +118,9 @@ class DiscreteSAC(ActorCritic):
         policy: Any = Categorical(logits=log_prob, validate_args=False)
         return self.actions.native(policy.sample())
 
-    def phase(self, updates: int) -> int:
-        """All updates are alike."""
-        return 0
+    def phase(self, updates: int) -> Hashable:
+        """Tell the updates that train the policy from the others."""
+        return self.moves_policy(updates + 1)
 
     def losses(self, transitions: TensorDictBase, reward: Tensor, updates: int = 0) -> Losses:
         """The losses of the critics, the policy and the temperature."""
@@ -162,27 +129,39 @@ class DiscreteSAC(ActorCritic):
         target = self.target(transitions, reward, temperature)
         values = self.critic(features)
         value = self.actions.chosen(values, transitions[keys.ACTION])
+        found = Losses(
+            {"critic": critic_loss(value, target)},
+            {"agent/value_mean": value.mean(), "agent/temperature": temperature},
+        )
+        if not self.moves_policy(updates + 1):
+            return found
         # The values of all actions do not depend on the policy, which needs no gradient through them.
-        log_prob = self.log_policy(features.detach())
+        return found | self.policy_losses(features.detach(), self.combine(values.detach()))
+
+    def policy_losses(self, features: Tensor, values: Tensor) -> Losses:
+        """The losses of the policy and the temperature, for features and the values ``[batch, actions]``."""
+        temperature = self.log_temperature.detach().exp()
+        log_prob = self.log_policy(features)
         entropy = -expectation(log_prob, log_prob).mean()
         losses = {
-            "critic": critic_loss(value, target),
-            "actor": actor_loss(temperature, log_prob, self.combine(values.detach())),
+            "actor": self.normalized(actor_loss(temperature, log_prob, values), values),
             "temperature": temperature_loss(self.log_temperature, -entropy.detach(), self.target_entropy),
         }
-        metrics = {
-            "agent/value_mean": value.mean(),
-            "agent/entropy": entropy,
-            "agent/temperature": temperature,
-        }
-        return Losses(losses, metrics)
+        return Losses(losses, {"agent/entropy": entropy})
+
+    def cloning_error(self, features: Tensor, action: Tensor) -> Tensor:
+        """The cross-entropy ``[batch]`` of the policy, −log π."""
+        return -self.actions.chosen(self.log_policy(features), action)
 
     @torch.no_grad()
     def target(self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor) -> Tensor:
         """The soft value ``[batch]`` that the critics learn, of the reward and what follows."""
         features = self.encoder(transitions[keys.NEXT_OBSERVATION], augment=True)
         values = self.pessimistic(self.target_critic(features))
-        return self.bootstrap(reward, transitions, soft_value(temperature, self.log_policy(features), values))
+        log_prob = self.log_policy(features)
+        soft = self.entropy_in_target
+        value = soft_value(temperature, log_prob, values) if soft else expectation(log_prob, values)
+        return self.bootstrap(reward, transitions, value)
 
     def log_policy(self, features: Tensor) -> Tensor:
         """The log π ``[..., actions]`` of all actions, for features ``[..., features]``."""

@@ -101,6 +101,7 @@ class DQN(Agent):
         network: class path of a module from features to values; with `dueling` of both.
         encoder: class path of a module from observations to features.
         gamma: discount factor.
+        reward_scale: what the reward is multiplied by.
         target_update: updates from one copy of the network to the next.
         exploration_steps: environment steps over which ε falls.
         evaluation_epsilon: ε where not exploring, in evaluation and of exported policies.
@@ -135,6 +136,7 @@ class DQN(Agent):
         network: NetworkConfig | None = None,
         encoder: NetworkConfig | None = None,
         gamma: float = 0.99,
+        reward_scale: float = 1.0,
         target_update: int = 8000,
         exploration_steps: int = 250_000,
         evaluation_epsilon: float = 0.001,
@@ -143,7 +145,9 @@ class DQN(Agent):
     ) -> None:
         super().__init__(observation_space, action_space)
         require_share(gamma=gamma, evaluation_epsilon=evaluation_epsilon)
-        require_positive(target_update=target_update, exploration_steps=exploration_steps)
+        require_positive(
+            reward_scale=reward_scale, target_update=target_update, exploration_steps=exploration_steps
+        )
         require_not_negative(learning_rate=learning_rate)
         self.actions = DiscreteActions(action_space, self)
         seeing = make_encoder(encoder, observation_space, self, random_shift, bottleneck=False)
@@ -154,6 +158,7 @@ class DQN(Agent):
         self.target_network = deepcopy(self.network).requires_grad_(False)
         self.double_q = double  # nn.Module has a method `double`
         self.gamma = gamma
+        self.reward_scale = reward_scale
         self.target_update = target_update
         self.exploration_steps = exploration_steps
         self.evaluation_epsilon = evaluation_epsilon
@@ -196,7 +201,7 @@ class DQN(Agent):
             value = double_value(self.network(following, augment=True), target_values)
         else:
             value = target_values.amax(-1)
-        return bootstrap(reward, transitions, value, self.gamma)
+        return bootstrap(self.reward_scale * reward, transitions, value, self.gamma)
 
     def after_update(self, updates: int) -> None:
         """Copy the network every `target_update` updates."""

@@ -6,7 +6,7 @@ Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018, arXiv 18
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from rrd_lightning import keys
 from rrd_lightning.agents.actions import count_continuous
-from rrd_lightning.agents.actor_critic import ActorCritic, Combination
+from rrd_lightning.agents.actor_critic import ActorCritic, cloning_metrics
 from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
 from rrd_lightning.errors import require_not_negative, require_positive
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import NetworkConfig, Observation, frozen
+from rrd_lightning.networks import Observation, frozen
 
 
 def critic_loss(value: Tensor, target: Tensor) -> Tensor:
@@ -48,26 +48,11 @@ class SAC(ActorCritic):
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a vector between -1 and 1.
-        hidden_sizes: widths of the hidden layers of actor and critics.
-        activation: between them; see `rrd_lightning.networks.MLP`.
-        layer_norm: normalise the critics' hidden layers.
-        dropout: of the critics' hidden layers.
-        num_critics: how many critics.
-        critics_in_target: how many of them, drawn anew for each update, a target takes the minimum of; all by
-            default.
-        actor_value: how the actor's loss combines the critics: their ``"min"``, as in REDQ their ``"mean"``,
-            or the ``"first"`` alone.
-        actor: class path of a module for the policy, from features to 2 * actions numbers: μ and log σ.
-        critic: class path of a module for each critic, from features and action to one number.
-        encoder: class path of a module from observations to features.
-        gamma: discount factor.
-        polyak: share of the target critics that stays at each update.
         initial_temperature: α at the start.
         target_entropy: in nats; minus the number of action dimensions by default.
-        actor_learning_rate: Adam's, for the policy.
-        critic_learning_rate: Adam's, for the critics and the encoder.
         temperature_learning_rate: Adam's, for log α.
-        random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
+        entropy_in_target: let targets value the entropy of what follows, as equation 6 does.
+        options: those of `ActorCritic`; the actor gives 2 * actions numbers, μ and log σ.
 
     Raises:
         ParameterError: if it cannot serve a space, or an option is out of range.
@@ -82,6 +67,7 @@ class SAC(ActorCritic):
         "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
         "agent/entropy": "−mean log π(a\\|s), in nats, on the batch's observations",
         "agent/temperature": "α before the update",
+        **cloning_metrics("mean squared error of the policy's mode"),
     }
 
     def __init__(
@@ -89,44 +75,25 @@ class SAC(ActorCritic):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        hidden_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        dropout: float = 0.0,
-        num_critics: int = 2,
-        critics_in_target: int | None = None,
-        actor_value: Combination = "min",
-        actor: NetworkConfig | None = None,
-        critic: NetworkConfig | None = None,
-        encoder: NetworkConfig | None = None,
-        gamma: float = 0.99,
-        polyak: float = 0.995,
         initial_temperature: float = 1.0,
         target_entropy: float | None = None,
-        actor_learning_rate: float = 3e-4,
-        critic_learning_rate: float = 3e-4,
         temperature_learning_rate: float = 3e-4,
-        random_shift: int = 0,
+        entropy_in_target: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(observation_space, action_space, gamma=gamma, polyak=polyak)
         require_positive(initial_temperature=initial_temperature)
         require_not_negative(temperature_learning_rate=temperature_learning_rate)
-        self.actions = count_continuous(action_space, self)
-        self.make_encoder(encoder, random_shift)
-        self.make_actor(actor, 2 * self.actions, actor_learning_rate, hidden_sizes, activation)
-        self.make_critics(
-            critic,
-            self.features + self.actions,
-            1,
-            num_critics,
-            critics_in_target,
-            actor_value,
-            critic_learning_rate,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=layer_norm,
-            dropout=dropout,
+        actions = count_continuous(action_space, self)
+        super().__init__(
+            observation_space,
+            action_space,
+            policy_outputs=2 * actions,
+            action_inputs=actions,
+            value_outputs=1,
+            **options,
         )
+        self.actions = actions
+        self.entropy_in_target = entropy_in_target
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.temperature_learning_rate = temperature_learning_rate
         self.target_entropy = -float(self.actions) if target_entropy is None else target_entropy
@@ -148,20 +115,23 @@ class SAC(ActorCritic):
         temperature = self.log_temperature.detach().exp()
         target = self.target(transitions, reward, temperature)
         value = self.values(self.critic, features, transitions[keys.ACTION])
-        action, log_prob = self.policy(features.detach()).sample_with_log_prob()
+        found = Losses(
+            {"critic": critic_loss(value, target)},
+            {"agent/value_mean": value.mean(), "agent/temperature": temperature},
+        )
+        return found | self.policy_losses(features.detach()) if self.moves_policy(updates + 1) else found
+
+    def policy_losses(self, features: Tensor) -> Losses:
+        """The losses of the policy and the temperature, for features ``[batch, features]``."""
+        temperature = self.log_temperature.detach().exp()
+        action, log_prob = self.policy(features).sample_with_log_prob()
         with frozen(self.critic):
-            judged = self.combine(self.values(self.critic, features.detach(), action))
+            value = self.combine(self.values(self.critic, features, action))
         losses = {
-            "critic": critic_loss(value, target),
-            "actor": actor_loss(temperature, log_prob, judged),
+            "actor": self.normalized(actor_loss(temperature, log_prob, value), value),
             "temperature": temperature_loss(self.log_temperature, log_prob.detach(), self.target_entropy),
         }
-        metrics = {
-            "agent/value_mean": value.mean(),
-            "agent/entropy": -log_prob.mean(),
-            "agent/temperature": temperature,
-        }
-        return Losses(losses, metrics)
+        return Losses(losses, {"agent/entropy": -log_prob.mean()})
 
     @torch.no_grad()
     def target(self, transitions: TensorDictBase, reward: Tensor, temperature: Tensor) -> Tensor:
@@ -169,11 +139,17 @@ class SAC(ActorCritic):
         features = self.encoder(transitions[keys.NEXT_OBSERVATION], augment=True)
         action, log_prob = self.policy(features).sample_with_log_prob()
         value = self.pessimistic(self.values(self.target_critic, features, action))
-        return self.bootstrap(reward, transitions, value - temperature * log_prob)
+        if self.entropy_in_target:
+            value = value - temperature * log_prob
+        return self.bootstrap(reward, transitions, value)
 
-    def phase(self, updates: int) -> int:
-        """All updates are alike."""
-        return 0
+    def cloning_error(self, features: Tensor, action: Tensor) -> Tensor:
+        """The squared error ``[batch]`` of the policy's mode, mean over the action's dimensions."""
+        return (self.policy(features).mode() - action).square().mean(-1)
+
+    def phase(self, updates: int) -> Hashable:
+        """Tell the updates that train the policy from the others."""
+        return self.moves_policy(updates + 1)
 
     def policy(self, features: Tensor) -> SquashedGaussian:
         """The distribution of actions for features ``[..., features]``."""

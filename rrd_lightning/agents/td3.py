@@ -5,7 +5,7 @@ Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Method
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from rrd_lightning import keys
 from rrd_lightning.agents.actions import count_continuous
-from rrd_lightning.agents.actor_critic import ActorCritic, Combination
+from rrd_lightning.agents.actor_critic import ActorCritic, Combination, cloning_metrics
 from rrd_lightning.agents.targets import move
-from rrd_lightning.errors import require_not_negative, require_positive
+from rrd_lightning.errors import require_not_negative
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import NetworkConfig, Observation, frozen
+from rrd_lightning.networks import Observation, frozen
 
 
 def critic_loss(value: Tensor, target: Tensor) -> Tensor:
@@ -44,27 +44,13 @@ class TD3(ActorCritic):
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a vector between -1 and 1.
-        hidden_sizes: widths of the hidden layers of actor and critics.
-        activation: between them; see `rrd_lightning.networks.MLP`.
-        layer_norm: normalise the critics' hidden layers.
-        dropout: of the critics' hidden layers.
-        num_critics: how many critics.
-        critics_in_target: how many of them, drawn anew for each update, a target takes the minimum of; all by
-            default.
         actor_value: how the actor's loss combines the critics: the ``"first"`` alone, their ``"min"``, or their
             ``"mean"``.
-        actor: class path of a module for the policy, from features to one number for each action, before tanh.
-        critic: class path of a module for each critic, from features and action to one number.
-        encoder: class path of a module from observations to features.
-        gamma: discount factor.
-        polyak: share of the target networks that stays when they move.
         policy_delay: updates of the critics for each of the policy and the target networks.
         target_noise: standard deviation of the noise on the target's actions.
         target_noise_clip: the largest such noise.
         exploration_noise: standard deviation of the noise on actions that explore.
-        actor_learning_rate: Adam's, for the policy.
-        critic_learning_rate: Adam's, for the critics and the encoder.
-        random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
+        options: those of `ActorCritic`; the actor gives one number for each action, before tanh.
 
     Attributes:
         target_actor: the moving average of the actor.
@@ -79,6 +65,7 @@ class TD3(ActorCritic):
         "loss/actor": "−mean Q(s, π(s)), Q the first critic, or what `actor_value` says; only of updates that "
         "train the policy, every `policy_delay`-th",
         "agent/value_mean": "mean Q(s, a) of the batch's transitions, over the critics",
+        **cloning_metrics("mean squared error of π(s)"),
     }
 
     def __init__(
@@ -86,51 +73,31 @@ class TD3(ActorCritic):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        hidden_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        dropout: float = 0.0,
-        num_critics: int = 2,
-        critics_in_target: int | None = None,
         actor_value: Combination = "first",
-        actor: NetworkConfig | None = None,
-        critic: NetworkConfig | None = None,
-        encoder: NetworkConfig | None = None,
-        gamma: float = 0.99,
-        polyak: float = 0.995,
         policy_delay: int = 2,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         exploration_noise: float = 0.1,
-        actor_learning_rate: float = 3e-4,
-        critic_learning_rate: float = 3e-4,
-        random_shift: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(observation_space, action_space, gamma=gamma, polyak=polyak)
-        require_positive(policy_delay=policy_delay)
         require_not_negative(
             target_noise=target_noise,
             target_noise_clip=target_noise_clip,
             exploration_noise=exploration_noise,
         )
-        self.actions = count_continuous(action_space, self)
-        self.make_encoder(encoder, random_shift)
-        self.make_actor(actor, self.actions, actor_learning_rate, hidden_sizes, activation)
-        self.target_actor = deepcopy(self.actor).requires_grad_(False)
-        self.make_critics(
-            critic,
-            self.features + self.actions,
-            1,
-            num_critics,
-            critics_in_target,
-            actor_value,
-            critic_learning_rate,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=layer_norm,
-            dropout=dropout,
+        actions = count_continuous(action_space, self)
+        super().__init__(
+            observation_space,
+            action_space,
+            policy_outputs=actions,
+            action_inputs=actions,
+            value_outputs=1,
+            actor_value=actor_value,
+            policy_delay=policy_delay,
+            **options,
         )
-        self.policy_delay = policy_delay
+        self.actions = actions
+        self.target_actor = deepcopy(self.actor).requires_grad_(False)
         self.target_noise, self.target_noise_clip = target_noise, target_noise_clip
         self.exploration_noise = exploration_noise
 
@@ -152,7 +119,7 @@ class TD3(ActorCritic):
             action = self.actor(features.detach()).tanh()
             with frozen(self.critic):
                 judged = self.combine(self.values(self.critic, features.detach(), action))
-            losses["actor"] = actor_loss(judged)
+            losses["actor"] = self.normalized(actor_loss(judged), judged)
         return Losses(losses, {"agent/value_mean": value.mean()})
 
     @torch.no_grad()
@@ -170,9 +137,10 @@ class TD3(ActorCritic):
         noise = self.target_noise * torch.randn_like(action)
         return (action + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
 
-    def moves_policy(self, updates: int) -> bool:
-        """Tell whether the last of so many updates trains the policy and moves the target networks."""
-        return updates % self.policy_delay == 0
+    def cloning_error(self, features: Tensor, action: Tensor) -> Tensor:
+        """The squared error ``[batch]`` of the policy's action, mean over its dimensions."""
+        error: Tensor = self.actor(features).tanh() - action
+        return error.square().mean(-1)
 
     def after_update(self, updates: int) -> None:
         """Move the target networks a step of 1 - polyak, in the updates that train the policy."""

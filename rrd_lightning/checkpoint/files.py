@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
 
+from rrd_lightning.checkpoint.plain import from_plain, to_plain
 from rrd_lightning.errors import ParameterError
 
 
@@ -18,13 +20,15 @@ def write(content: Any, path: Path) -> None:
     """Write a file atomically: stage it, flush it to disk, and rename it.
 
     Raises:
-        ParameterError: if it cannot be written. An earlier file of this name is unchanged.
+        ParameterError: if it cannot be written, or holds what could not be read back. An earlier file of this
+            name is unchanged.
     """
     staged = path.with_name(path.name + ".part")
+    plain = to_plain(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged.open("wb") as file:
-            torch.save(content, file)
+            torch.save(plain, file)
             file.flush()
             os.fsync(file.fileno())
         staged.replace(path)
@@ -53,7 +57,7 @@ def read(path: Path, map_location: Any = "cpu") -> Any:
         with ZipFile(path) as parts:  # torch writes checksums, and does not compare them
             if damaged := parts.testzip():
                 raise BadZipFile(f"the checksum of {damaged} differs")
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return from_plain(torch.load(path, map_location=map_location, weights_only=True))
     except Exception as error:
         # For a damaged file, torch.load raises anything from RuntimeError to UnicodeDecodeError.
         problem = f"is damaged or not a checkpoint ({_first_line(error)})"
@@ -73,12 +77,13 @@ def link(source: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Flush a folder's entries to disk, where that is possible: not on Windows nor on some network disks."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def require_writable(parameter: str, folder: Path) -> None:

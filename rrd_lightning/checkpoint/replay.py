@@ -1,8 +1,9 @@
 """The replay on disk: immutable files of episodes, shared between checkpoints.
 
-A saved replay is a folder of files, each with some consecutive episodes. Episodes are numbered in the
-order in which they were added and never change, so a later save writes only the new ones and hard-links
-the files of the previous save. The file system frees a file when no folder links to it any longer.
+A saved replay is a folder of files, each with some consecutive episodes. The rows of the table, one or more of
+each episode, are numbered in the order in which they were added and never change, so a later save writes only
+the new ones and hard-links the files of the previous save. The file system frees a file when no folder links to
+it any longer.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from tensordict import TensorDict
 
 from rrd_lightning.checkpoint.files import link, read, write
 from rrd_lightning.errors import ParameterError
-from rrd_lightning.replay.buffer import EpisodeReplay
+from rrd_lightning.replay.buffer import COLUMNS, EpisodeReplay
 
-COLUMNS = ("length", "episode_return", "terminated", "success")
 NAME = re.compile(r"episodes-(\d+)-(\d+)\.pt")
 # Bounds the memory that a save copies at once, and the disk space that one live episode keeps occupied.
 FILE_BYTES = 2**28
@@ -44,14 +44,19 @@ def save_replay(replay: EpisodeReplay, folder: Path, previous: Path | None = Non
             link(path, folder / path.name)
             saved = last
     if saved < newest:
-        records = (table["length"][saved - oldest :] + 1).cumsum(0)
+        length, ends = table["length"][saved - oldest :], table["ends"][saved - oldest :]
+        # Only whole episodes make a file.
+        last_rows = ends.nonzero()[:, 0]
+        records = (length + ends.long()).cumsum(0)[last_rows]
         _, counts = torch.unique_consecutive(records * replay.record_bytes // FILE_BYTES, return_counts=True)
-        for count in counts.tolist():
-            rows = slice(saved - oldest, saved - oldest + count)
+        for newer in (1 + last_rows[counts.cumsum(0) - 1] + saved).tolist():
+            rows = slice(saved - oldest, newer - oldest)
             content: dict[str, Any] = {column: table[column][rows].clone() for column in COLUMNS}
-            content["records"] = replay.records(table["start"][rows], table["length"][rows])
-            write(content, folder / f"episodes-{saved}-{saved + count}.pt")
-            saved += count
+            content["records"] = replay.records(
+                *(table[column][rows] for column in ("start", "length", "ends"))
+            )
+            write(content, folder / f"episodes-{saved}-{newer}.pt")
+            saved = newer
     # Written last: without this file, a folder is not a saved replay.
     state = {
         "oldest": oldest,
@@ -101,12 +106,12 @@ def redistribute_replays(replay: EpisodeReplay, folders: Sequence[Path], share: 
         seen = state["appended_transitions"] - sum(int(part.lengths.sum()) for part in parts)
         for part in parts:
             for episode in part.episodes():
-                seen += int(episode.lengths)
+                seen += int(episode.lengths.sum())
                 episodes.append((seen, source, episode))
     loads = [0] * shares
     for _, _, episode in sorted(episodes, key=lambda each: each[:2]):
         receiver = loads.index(min(loads))
-        loads[receiver] += int(episode.lengths)
+        loads[receiver] += int(episode.lengths.sum())
         if receiver == share:
             replay.add_episodes(episode.records, **episode.facts)
     total = sum(state["appended_transitions"] for state in states)
@@ -114,7 +119,7 @@ def redistribute_replays(replay: EpisodeReplay, folders: Sequence[Path], share: 
 
 
 def episode_files(folder: Path) -> list[tuple[int, int, Path]]:
-    """Return, in order, each file with the numbers of its first and one past its last episode."""
+    """Return, in order, each file with the numbers of its first row and of the one past its last."""
     matches = [(NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
 
@@ -129,19 +134,26 @@ class _Part(NamedTuple):
     def lengths(self) -> torch.Tensor:
         return self.facts["length"]
 
+    @property
+    def counts(self) -> torch.Tensor:
+        """Records of each row."""
+        return self.lengths + self.facts["ends"].long()
+
     def episodes(self) -> Iterator[_Part]:
         """Split into single episodes, as views."""
-        end = 0
-        for row, length in enumerate(self.lengths.tolist()):
-            start, end = end, end + length + 1
-            yield _Part(
-                self.records[start:end], {name: column[row : row + 1] for name, column in self.facts.items()}
-            )
+        last = self.facts["ends"].nonzero()[:, 0]
+        row = record = 0
+        for next_row, next_record in zip(
+            (last + 1).tolist(), self.counts.cumsum(0)[last].tolist(), strict=True
+        ):
+            facts = {name: column[row:next_row] for name, column in self.facts.items()}
+            yield _Part(self.records[record:next_record], facts)
+            row, record = next_row, next_record
 
     def without(self, count: int) -> _Part:
-        """Drop the first `count` episodes."""
+        """Drop the first `count` rows."""
         return _Part(
-            self.records[int((self.lengths[:count] + 1).sum()) :],
+            self.records[int(self.counts[:count].sum()) :],
             {name: column[count:] for name, column in self.facts.items()},
         )
 
@@ -152,8 +164,9 @@ def _parts(folder: Path, state: dict[str, Any]) -> Iterator[_Part]:
         if first > wanted:
             break
         content = read(path)
-        records = TensorDict.from_dict(content["records"], batch_size=[int((content["length"] + 1).sum())])
-        part = _Part(records, {column: content[column] for column in COLUMNS})
+        facts = {column: content[column] for column in COLUMNS}
+        count = int((facts["length"] + facts["ends"].long()).sum())
+        part = _Part(TensorDict.from_dict(content["records"], batch_size=[count]), facts)
         yield part.without(max(wanted - first, 0))
         wanted = last
     if wanted != state["newest"]:

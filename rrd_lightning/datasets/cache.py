@@ -13,6 +13,9 @@ from tensordict import TensorDict, TensorDictBase
 from rrd_lightning import keys
 from rrd_lightning.checkpoint.files import read, require_writable, write
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
+
+CACHE_DIR = "data.demonstrations.cache_dir"
 
 
 class EpisodeCache:
@@ -23,7 +26,7 @@ class EpisodeCache:
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        self._folder = Path(folder).expanduser() if folder else default_folder()
+        self._folder = local_path(CACHE_DIR, folder) if folder else default_folder()
 
     def get(self, source: Path, episode: str, view: object, make: Callable[[], TensorDict]) -> TensorDict:
         """Return a cached episode, or make it and add it to the cache.
@@ -46,7 +49,7 @@ class EpisodeCache:
             except ParameterError:
                 pass  # damaged: overwritten below
         made = make()
-        require_writable("data.demonstrations.cache_dir", self._folder)
+        require_writable(CACHE_DIR, self._folder)
         write(made.to_dict(), path)
         return made
 
@@ -54,7 +57,7 @@ class EpisodeCache:
 def default_folder() -> Path:
     """Return this package's folder in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rrd_lightning"
+    return local_path(CACHE_DIR, base or "~/.cache") / "rrd_lightning"
 
 
 def _restored(content: dict[str, Any]) -> TensorDict:

@@ -7,15 +7,17 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gymnasium import Space
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning.datasets.paths import PathReader
 from rrd_lightning.datasets.reader import Reader
+from rrd_lightning.datasets.repeat import repeat_actions
 from rrd_lightning.datasets.source import Facts, Source, Spaces
 from rrd_lightning.datasets.split import held_out_rows, share_of
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.seeding import derive_seed
+from rrd_lightning.spaces import is_continuous
 
 
 class Entry(NamedTuple):
@@ -44,23 +46,30 @@ class Demonstrations:
         reader: finds the files or data sets; or paths for `PathReader`.
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
         held_out: fraction of the episodes that is held out from training.
+        action_repeat: steps that make one transition.
 
     Attributes:
         split_seed: seed of the hold-out split; derived from the run's seed, or from a checkpoint.
 
     Raises:
-        ParameterError: if `held_out` is not between 0 and 1.
+        ParameterError: if `held_out` is not between 0 and 1, or `action_repeat` is not positive.
     """
 
     def __init__(
-        self, reader: Reader | str | Sequence[str], skip_bad: bool = False, held_out: float = 0.0
+        self,
+        reader: Reader | str | Sequence[str],
+        skip_bad: bool = False,
+        held_out: float = 0.0,
+        action_repeat: int = 1,
     ) -> None:
+        require_positive(**{"env.action_repeat": action_repeat})
         if not 0 <= held_out <= 1:
             raise ParameterError("data.held_out", held_out, "must be between 0 and 1")
         if not isinstance(reader, Reader):
             reader = PathReader([reader] if isinstance(reader, str) else reader)
         self.skip_bad = skip_bad
         self.held_out = held_out
+        self.action_repeat = action_repeat
         self._reader = reader
         self.split_seed: int | None = None
         self._entries: tuple[Spaces, list[Entry]] | None = None
@@ -109,16 +118,35 @@ class Demonstrations:
     def entries(self, spaces: Spaces) -> list[Entry]:
         """Check every episode, as far as that is cheap, and list the usable ones.
 
+        Their lengths are in transitions, of `action_repeat` steps each.
+
         Raises:
             ParameterError: naming file, episode and key of the first bad one, unless bad ones are
                 skipped; or if no usable one is left.
         """
+        if self.action_repeat > 1 and not is_continuous(spaces[1]):
+            raise ParameterError(
+                "env.action_repeat",
+                self.action_repeat,
+                f"takes the mean of a demonstration's actions, and {spaces[1]} has none",
+            )
         if self._entries is None or self._entries[0] != spaces:
             entries = list(self._check_episodes(spaces))
             if not entries:
                 raise self._none_usable()
             self._entries = spaces, entries
+            self._tell(entries, spaces)
         return self._entries[1]
+
+    def _tell(self, entries: list[Entry], spaces: Spaces) -> None:
+        """Log how the sources are read, together where it is the same."""
+        names: dict[str, list[str]] = {}
+        for source in dict.fromkeys(entry.source for entry in entries):
+            names.setdefault(source.describe(spaces), []).append(source.name)
+        for told, (first, *others) in names.items():
+            if told:
+                more = f" and {len(others)} more" if others else ""
+                rank_zero_info(f"{first}{more}: {told}")
 
     def _check_episodes(self, spaces: Spaces) -> Iterator[Entry]:
         for source in self.sources:
@@ -129,7 +157,9 @@ class Demonstrations:
                 continue
             for episode in episodes:
                 try:
-                    yield Entry(source, episode, source.facts(episode, spaces))
+                    facts = source.facts(episode, spaces)
+                    length = -(-facts.length // self.action_repeat)
+                    yield Entry(source, episode, facts._replace(length=length))
                 except ParameterError as error:
                     self._skip(error)
 
@@ -144,8 +174,11 @@ class Demonstrations:
             [entry for row, entry in enumerate(entries) if row in held_out],
         )
 
-    def check(self, spaces: Spaces, capacity: int, processes: int = 1) -> None:
+    def check(self, spaces: Spaces, capacity: int, processes: int = 1) -> int:
         """Check every episode, and that the replay can hold those to train on.
+
+        Returns:
+            The largest number of transitions to train on that a process gets.
 
         Raises:
             ParameterError: as `entries` does, if the replay is too small, or if some process would have
@@ -166,6 +199,7 @@ class Demonstrations:
                 capacity,
                 f"is too small for the demonstrations: {largest * processes} is enough",
             )
+        return largest
 
     def read(self, entries: Sequence[Entry], spaces: Spaces) -> Iterator[tuple[str, TensorDict]]:
         """Read episodes one by one.
@@ -183,7 +217,7 @@ class Demonstrations:
             except ParameterError as error:
                 self._skip(error)
             else:
-                yield entry.name, episode
+                yield entry.name, repeat_actions(episode, self.action_repeat)
 
     def _skip(self, error: ParameterError) -> None:
         if not self.skip_bad:

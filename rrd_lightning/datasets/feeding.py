@@ -32,7 +32,7 @@ def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, 
     show = trainer.is_global_zero and trainer.progress_bar_callback is not None
     with tqdm(total=len(share), desc="Demonstrations", unit=" episodes", leave=False, disable=not show) as bar:
         for _, episode in demonstrations.read(share, spaces):
-            replay.add_episode(episode)
+            replay.add_episode(episode, demonstration=True)
             bar.update()
     returns = replay.episodes["episode_return"].double()
     sums = [len(returns), float(returns.sum()), float(returns.square().sum()), not len(returns)]
@@ -102,13 +102,15 @@ class NamedEpisode(NamedTuple):
     Args:
         source: path of the file, or id of the data set, as given.
         name: name of the episode in it.
-        first_step: the row of the source with the action of the first transition.
+        first_step: the row of the source with the (first) action of the first transition.
+        stride: rows of the source that a transition has; more than one where actions are repeated.
         episode: as `EpisodeReplay.add_episode` takes it.
     """
 
     source: str
     name: str
     first_step: int
+    stride: int
     episode: TensorDict
 
 
@@ -143,4 +145,5 @@ class EpisodesToRelabel:
         """Read them one by one."""
         for entry in self._share():
             for _, episode in self._demonstrations.read([entry], self._spaces):
-                yield NamedEpisode(entry.source.name, entry.episode, entry.source.first_step(), episode)
+                first, stride = entry.source.first_step(), self._demonstrations.action_repeat
+                yield NamedEpisode(entry.source.name, entry.episode, first, stride, episode)

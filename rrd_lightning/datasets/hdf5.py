@@ -81,14 +81,22 @@ class Hdf5Source(Source):
             raise self.bad(episode, key, f"is damaged ({error})") from error
         return values
 
-    def numbers(self, file: Any, episode: str, key: str, shape: tuple[int | None, ...]) -> np.ndarray[Any, Any]:
-        """Read finite numbers as float32.
+    def numbers(
+        self,
+        file: Any,
+        episode: str,
+        key: str,
+        shape: tuple[int | None, ...],
+        dtype: type[np.floating[Any]] = np.float32,
+    ) -> np.ndarray[Any, Any]:
+        """Read finite numbers.
 
         Args:
             file: the open file.
             episode: name of the episode.
             key: name of the array.
             shape: its shape; None for any size.
+            dtype: what to convert them to.
 
         Raises:
             ParameterError: if they are missing, damaged, not finite or of another shape.
@@ -97,7 +105,7 @@ class Hdf5Source(Source):
         self.require_shape(episode, key, values.shape, shape)
         if not np.issubdtype(values.dtype, np.number):
             raise self.bad(episode, key, f"holds {values.dtype}, not numbers")
-        values = values.astype(np.float32)
+        values = values.astype(dtype)
         if not np.isfinite(values).all():
             raise self.bad(episode, key, "holds a number that is not finite")
         return values

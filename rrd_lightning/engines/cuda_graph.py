@@ -111,7 +111,7 @@ class CudaGraph(Eager):
     def _key(self, batch: TensorDictBase, updates: int) -> Hashable:
         shapes = tuple((str(key), value.shape, value.dtype) for key, value in batch.items(True, True))
         phase = self.module.agent.phase(updates) if self.module.train_policy else None
-        return phase, self._settings, shapes
+        return self.module.phases.at(updates).name, phase, self._settings, shapes
 
     def _warm_up(self, batch: TensorDictBase, updates: int) -> dict[str, Tensor]:
         """Make an update that counts, on a stream of its own, as recordings ask for."""

@@ -38,6 +38,7 @@ class Eager:
         self.optimizer = optimizer
         self.average_gradients = average_gradients
         self.take_step = take_step
+        self._names = {group["name"] for group in optimizer.param_groups} | set(module.loss_names())
 
     @classmethod
     def unsupported(cls, module: Any, device: torch.device) -> str | None:
@@ -78,7 +79,7 @@ class Eager:
         """
         self.optimizer.zero_grad()
         losses: Losses = self.module.losses(self.module.prepare(batch), updates)
-        if unknown := losses.losses.keys() - {group["name"] for group in self.optimizer.param_groups}:
+        if unknown := losses.losses.keys() - self._names:
             raise ParameterError("losses", sorted(unknown), "have no parameter group of their name to train")
         losses.backward()
         return losses.logged()

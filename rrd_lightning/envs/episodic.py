@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Env, Wrapper
+from gymnasium.utils.seeding import np_random
 
 from rrd_lightning.envs.failures import UnusableValueError
 from rrd_lightning.spaces import single_precision, unit_actions
@@ -25,6 +26,9 @@ Step = tuple[Any, float, bool, bool, dict[str, Any]]
 class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
     """Withholds the reward until the episode ends, and then gives the sum of all rewards, the return.
 
+    With `feedback_every` it gives the sum of the rewards since the last feedback, every so many steps and at
+    the end.
+
     The environment's own reward of each step is in ``info["true_reward"]``, for evaluation. Of the
     environment's other infos only success is passed on, as ``info["success"]``: collecting unused infos
     at every step would take time. An environment that rewards only the last step is unchanged.
@@ -36,6 +40,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: the environment.
+        feedback_every: steps from one feedback to the next; by default the whole episode.
         success_of: the step that decides whether an episode is a success: its ``"last"``, or ``"any"``. A step
             that says nothing, after another one of the episode did, says false.
         endless: whether the environment has no time limit.
@@ -51,14 +56,22 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
             not finite, or an episode does not end.
     """
 
-    def __init__(self, env: Env[Any, Any], success_of: SuccessOf = "last", *, endless: bool = False) -> None:
+    def __init__(
+        self,
+        env: Env[Any, Any],
+        feedback_every: int | None = None,
+        success_of: SuccessOf = "last",
+        *,
+        endless: bool = False,
+    ) -> None:
         super().__init__(env)
         self.action_space, self.to_native = unit_actions(env.action_space)
         self.observation_space, self._read = single_precision(env.observation_space)
+        self._every = feedback_every or math.inf
         self._success_of: SuccessOf = success_of
         self._longest = ENDLESS if endless else math.inf
         self._episodes, self._steps, self._seed = 1, 0, ""
-        self._return = 0.0
+        self._return, self._unpaid = 0.0, 0  # since the last feedback
         self._success: bool | None = None
         self.episode_start = NO_EPISODE_START
         self.past: tuple[str, list[Any]] = (NO_EPISODE_START, [])
@@ -69,8 +82,11 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         That is the generator's state or the seed and, if the environment reports ``info["initial_state"]``,
         the value to pass to ``reset(options={"initial_state": ...})``.
         """
+        if seed is not None and isinstance(getattr(self.unwrapped, "np_random", None), np.random.Generator):
+            # Some environments, such as Meta-World's, leave it to the caller.
+            self.unwrapped.np_random, _ = np_random(seed)
         start = seed if seed is not None else _generator_state(self.unwrapped)
-        self._return, self._success = 0.0, None
+        self._return, self._unpaid, self._success = 0.0, 0, None
         self._episodes += self._steps > 0
         self._steps, self._seed = 0, "" if seed is None else f" (seed {seed})"
         observation, info = self.env.reset(seed=seed, options=options)
@@ -100,7 +116,7 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         return observation, rewards
 
     def step(self, action: Any) -> Step:
-        """Take a step; the reward is zero except at the episode's last step."""
+        """Take a step; the reward is zero where there is no feedback."""
         return self.step_native(self.to_native(action))
 
     def step_native(self, action: Any) -> Step:
@@ -109,15 +125,15 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         self._steps += 1
         observed, true_reward = self._observation(observation), self._number(reward)
         self._return += true_reward
+        self._unpaid += 1
         ends, cut = bool(terminated), bool(truncated)
-        if ends or cut:
-            feedback = self._return
-        elif self._steps < self._longest:
-            feedback = 0.0
-        else:
+        if not (ends or cut) and self._steps >= self._longest:
             raise self._unusable(
                 "an episode without an end, and it has no time limit: set env.max_episode_steps"
             )
+        feedback = 0.0
+        if ends or cut or self._unpaid == self._every:
+            feedback, self._return, self._unpaid = self._return, 0.0, 0
         passed: dict[str, Any] = {TRUE_REWARD: true_reward}
         if self._success is not None or not info.keys().isdisjoint(SUCCESS_KEYS):
             self._follow_success(info)

@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from importlib import import_module
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import Env, spaces
 
+from rrd_lightning.envs.libero_camera import CAMERAS, Camera
 from rrd_lightning.envs.libero_installation import ASSETS_VARIABLE, check_installation, quiet, simulator_module
+from rrd_lightning.envs.libero_state import OBJECTS, ROBOT, ROBOT_NAMES, StateReader, find_things
 from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.errors import ParameterError, require_not_negative
 
-CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 PROPRIOCEPTION = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 INITIAL_STATES = ("random", "cycled")
 RESET_ATTEMPTS = 10
+Observations = Literal["images", "state", "both"]
 
 
 class Libero(Env[Any, Any]):
-    """A LIBERO task, observed through cameras.
+    """A LIBERO task, observed through cameras, or by the state of its simulator.
 
-    Observations are a dictionary of ``agentview`` and, optionally, ``wrist``, upright images, uint8
-    ``[3, size, size]``; and optionally ``proprioception``, float32 ``[9]``: the end effector's position
+    Observations are a dictionary. Images: ``agentview`` and, optionally, ``wrist``, upright, uint8
+    ``[3, size, size]``. State: ``robot``, float32 ``[21]``, and ``objects``, of what the task is about;
+    `state_names` names each number. Optionally ``proprioception``, float32 ``[9]``: the end effector's position
     (metres), its orientation (quaternion x, y, z, w) and the two fingers' positions (metres).
+
     Actions, ``[7]`` in [-1, 1], translate the end effector (3), rotate it (3) and close the gripper (1).
     The reward is 1 at success, which ends the episode, and 0 before.
 
@@ -41,16 +44,22 @@ class Libero(Env[Any, Any]):
 
     Args:
         task: an id that `find_task` accepts.
+        observations: ``"images"``, ``"state"``, which needs no renderer, or ``"both"``.
+        objects: names of the objects, fixtures and regions that the state describes; by default what the task's
+            goal mentions. None at all leaves the robot alone.
         size: width and height of the images in pixels, 64 to 256.
         wrist: observe the wrist camera.
-        proprioception: observe the end effector.
+        proprioception: observe the end effector by nine numbers.
         initial_states: which of the benchmark's initial states an episode starts from: ``"random"``,
             ``"cycled"`` (one after another, starting with the seed), or a fixed number.
         settle_steps: steps with zero actions after a reset, while the objects fall onto the table.
         fast_rendering: render without shadows and reflections.
         assets: folder of LIBERO's assets; by default the environment variable ``RRD_LIBERO_ASSETS``, or
             else the assets that hf-libero has or downloads.
-        render_mode: ``"rgb_array"`` lets `render` return the latest ``agentview`` image.
+        render_mode: ``"rgb_array"`` lets `render` return an ``agentview`` image.
+
+    Attributes:
+        state_names: what each number of ``robot`` and ``objects`` is; see docs/libero.md.
 
     Raises:
         ParameterError: if an argument is out of range, or a requirement of LIBERO is not installed.
@@ -61,6 +70,8 @@ class Libero(Env[Any, Any]):
     def __init__(
         self,
         task: str,
+        observations: Observations = "images",
+        objects: Sequence[str] | None = None,
         size: int = 128,
         wrist: bool = False,
         proprioception: bool = False,
@@ -73,6 +84,10 @@ class Libero(Env[Any, Any]):
         found = find_task(task)
         if found is None:
             raise ParameterError("task", task, "must be a LIBERO task, such as libero_goal:8")
+        if observations not in get_args(Observations):
+            raise ParameterError(
+                "env.kwargs.observations", observations, f"must be one of {', '.join(get_args(Observations))}"
+            )
         if not 64 <= size <= 256:
             raise ParameterError("env.kwargs.size", size, "must be between 64 and 256")
         require_not_negative(**{"env.kwargs.settle_steps": settle_steps})
@@ -80,7 +95,8 @@ class Libero(Env[Any, Any]):
         self._states = found.initial_states()
         _check_initial_states(initial_states, len(self._states))
         self._assets = assets or os.environ.get(ASSETS_VARIABLE)
-        check_installation(self._assets)
+        self._draws = observations != "state" or render_mode is not None
+        check_installation(self._assets, draws=self._draws)
         self.instruction = found.instruction()
         self.metadata = {**self.metadata, "instruction": self.instruction}
         self.render_mode = render_mode
@@ -88,16 +104,24 @@ class Libero(Env[Any, Any]):
         self.initial_states = initial_states
         self.settle_steps = settle_steps
         self.fast_rendering = fast_rendering
-        self._cameras = ["agentview", "wrist"] if wrist else ["agentview"]
+        self._cameras = [] if observations == "state" else ["agentview", "wrist"] if wrist else ["agentview"]
+        self._things = find_things(found.file("bddl_files", "bddl"), objects)
+        self.state_names: dict[str, list[str]] = {}
+        if observations != "images":
+            self.state_names[ROBOT] = list(ROBOT_NAMES)
+            if self._things:
+                self.state_names[OBJECTS] = [name for thing in self._things for name in thing.names()]
         image = spaces.Box(0, 255, (3, size, size), np.uint8)
         parts: dict[str, spaces.Space[Any]] = dict.fromkeys(self._cameras, image)
         if proprioception:
-            parts["proprioception"] = spaces.Box(-np.inf, np.inf, (9,), np.float32)
+            parts["proprioception"] = _vector(9)
+        parts |= {key: _vector(len(names)) for key, names in self.state_names.items()}
         self.observation_space = spaces.Dict(parts)
         self.action_space = spaces.Box(-1, 1, (7,), np.float32)
         self._next_state = 0
         self._simulator: Any = None
-        self._camera: Any = None
+        self._camera: Camera | None = None
+        self._state: StateReader | None = None
         self._observation: dict[str, np.ndarray[Any, Any]] = {}
 
     def reset(
@@ -126,17 +150,56 @@ class Libero(Env[Any, Any]):
         return self._observe(simulated), float(success), success, False, {"success": success}
 
     def render(self) -> np.ndarray[Any, Any] | None:
-        """Return the latest ``agentview`` image, ``[size, size, 3]``."""
+        """Return an ``agentview`` image, ``[size, size, 3]``: the latest observed, or one drawn for this."""
         if self.render_mode is None:
             return None
-        return np.ascontiguousarray(self._observation["agentview"].transpose(1, 2, 0))
+        image = self._observation["agentview"] if self._cameras else self._draw("agentview")
+        return np.ascontiguousarray(image.transpose(1, 2, 0))
 
     def close(self) -> None:
         """Free the simulator."""
         if self._simulator is not None:
-            self._camera.close()
+            if self._camera is not None:
+                self._camera.close()
             self._simulator.close()
-            self._simulator = self._camera = None
+            self._simulator = self._camera = self._state = None
+
+    @property
+    def simulator_state(self) -> np.ndarray[Any, Any]:
+        """MuJoCo's time, positions and velocities, as LIBERO's files store them."""
+        state: np.ndarray[Any, Any] = self._simulator.get_sim_state()
+        return state
+
+    @property
+    def fixtures(self) -> dict[str, list[float]]:
+        """The place of each fixture, which is not part of the state: position and quaternion w, x, y, z."""
+        model, bodies = self._simulator.sim.model, self._fixture_bodies()
+        return {name: [*model.body_pos[body], *model.body_quat[body]] for name, body in bodies.items()}
+
+    def root_body(self, name: str) -> str:
+        """Return the name that the body of an object or fixture has in the scene."""
+        return str(self._simulator.env.get_object(name).root_body)
+
+    def restore(
+        self, state: np.ndarray[Any, Any], fixtures: Mapping[str, Sequence[float]]
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Put the simulator into a recorded state, and observe it.
+
+        There must have been a reset. What the arm's controller aims at is not part of the state, so that later
+        steps are not those that once followed.
+
+        Args:
+            state: as `simulator_state`.
+            fixtures: as `fixtures`; those left out stay where they are.
+        """
+        model, bodies = self._simulator.sim.model, self._fixture_bodies()
+        for name, pose in fixtures.items():
+            model.body_pos[bodies[name]], model.body_quat[bodies[name]] = pose[:3], pose[3:]
+        return self._observe(self._simulator.set_init_state(state))
+
+    def _fixture_bodies(self) -> dict[str, int]:
+        robosuite = self._simulator.env
+        return {name: robosuite.obj_body_id[name] for name in robosuite.fixtures_dict}
 
     def _choose_state(self, options: dict[str, Any]) -> int:
         drawn = int(self.np_random.integers(len(self._states)))
@@ -164,7 +227,10 @@ class Libero(Env[Any, Any]):
         if self._simulator is None:
             with _numpy_seeded(seed):
                 self._simulator = self._build()
-            self._camera = _Camera(self._simulator.sim, self.fast_rendering)
+            if self._draws:
+                # From this scene, which no episode shows: edges would differ by less than a pixel between an
+                # episode whose own scene it was made from and others.
+                self._camera = Camera(self._simulator.sim, self.fast_rendering)
         robosuite = self._simulator.env
         # LIBERO adds its samplers of open drawers and the like again at each reset, and all of them draw.
         robosuite.object_property_initializers.clear()
@@ -172,7 +238,9 @@ class Libero(Env[Any, Any]):
         robosuite.sim = None
         with _numpy_seeded(seed):
             robosuite.reset()
-        self._camera.look_at(robosuite.sim)
+        if self._camera is not None:
+            self._camera.look_at(robosuite.sim)
+        self._state = StateReader(robosuite, self._things) if self.state_names else None
 
     def _build(self) -> Any:
         # Without its cameras, which would also render every settling step.
@@ -184,69 +252,22 @@ class Libero(Env[Any, Any]):
         )
 
     def _observe(self, simulated: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        observation = {name: self._camera.render(CAMERAS[name], self.size) for name in self._cameras}
+        observation = {name: self._draw(name) for name in self._cameras}
         if "proprioception" in self.observation_space.spaces:  # type: ignore[attr-defined]
             parts = [simulated[name] for name in PROPRIOCEPTION]
             observation["proprioception"] = np.concatenate(parts).astype(np.float32)
+        if self._state is not None:
+            observation |= self._state.read()
         self._observation = observation
         return observation
 
-
-class _Camera:
-    """Renders the simulators that a scene has from reset to reset, in one graphics context.
-
-    Robosuite would create a new context at each reset and upload all meshes and textures again, which
-    takes 0.4 s in software.
-    """
-
-    def __init__(self, sim: Any, fast: bool) -> None:
-        binding = simulator_module("robosuite.utils.binding_utils")
-        self._context = binding.MjRenderContextOffscreen(sim, device_id=-1)
-        # Group 0 holds collision shapes, group 1 visible ones.
-        self._context.vopt.geomgroup[:2] = 0, 1
-        if fast:
-            mujoco = import_module("mujoco")
-            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-                self._context.scn.flags[flag] = 0
-        self.look_at(sim)
-        _release_context()
-
-    def look_at(self, sim: Any) -> None:
-        self._context.sim, self._context.model, self._context.data = sim, sim.model, sim.data
-
-    def render(self, camera: str, size: int) -> np.ndarray[Any, Any]:
-        """Return the camera's image, upright, uint8 ``[3, size, size]``."""
-        context = self._context
-        with self._current():
-            context.render(size, size, context.model.camera_name2id(camera))
-            bottom_up = context.read_pixels(size, size)
-        return np.ascontiguousarray(bottom_up[::-1].transpose(2, 0, 1))
-
-    def close(self) -> None:
-        # The context must be current: its objects are freed by number.
-        with self._current():
-            self._context.con.free()
-        self._context = None
-
-    @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
-        self._context.gl_ctx.make_current()
-        try:
-            yield
-        finally:
-            _release_context()
+    def _draw(self, name: str) -> np.ndarray[Any, Any]:
+        assert self._camera is not None
+        return self._camera.render(CAMERAS[name], self.size)
 
 
-def _release_context() -> None:
-    """Make sure that no OSMesa context is current.
-
-    A context destroyed while current leaves dangling pointers, through which the next one crashes.
-    MuJoCo's `GLContext.free` intends to release it first, but never detects that it is current, since it
-    compares pointer objects by identity.
-    """
-    if os.environ.get("MUJOCO_GL") == "osmesa":
-        gl, osmesa = import_module("OpenGL.GL"), import_module("OpenGL.osmesa")
-        osmesa.OSMesaMakeCurrent(None, None, gl.GL_FLOAT, 0, 0)
+def _vector(size: int) -> spaces.Space[Any]:
+    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
 
 def _check_initial_states(initial_states: str | int, number: int) -> None:

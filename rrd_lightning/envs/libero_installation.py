@@ -29,11 +29,12 @@ MODULES = ("libero", "robosuite", "bddl", "numba", "cv2", "easydict", "future", 
 INSTALL = "pip install 'rrd-lightning[libero]' (beside a CPU-only torch, from a checkout: make setup-libero)"
 
 
-def check_installation(assets: str | None) -> None:
+def check_installation(assets: str | None, *, draws: bool = True) -> None:
     """Check LIBERO's requirements.
 
     Args:
         assets: folder of LIBERO's assets; None to let hf-libero provide them.
+        draws: whether images are drawn, which needs a graphics library.
 
     Raises:
         ParameterError: listing everything that is missing, and how to install it.
@@ -43,8 +44,8 @@ def check_installation(assets: str | None) -> None:
         missing.append(f"the modules {', '.join(modules)}: {INSTALL}")
     if (version := importlib.metadata.version("mujoco")) not in MUJOCO:
         missing.append(f"MuJoCo {MUJOCO} instead of {version}: pip install 'mujoco{MUJOCO}'")
-    _choose_graphics()
-    if os.environ.get("MUJOCO_GL") == "osmesa" and not ctypes.util.find_library("OSMesa"):
+    _choose_graphics(draws)
+    if draws and os.environ.get("MUJOCO_GL") == "osmesa" and not ctypes.util.find_library("OSMesa"):
         missing.append(
             "the library OSMesa, to render without a GPU: apt-get install libosmesa6 (with a GPU: "
             "export MUJOCO_GL=egl)"
@@ -58,10 +59,13 @@ def check_installation(assets: str | None) -> None:
         raise ParameterError("env.id", "libero", f"LIBERO needs {'; and '.join(missing)}")
 
 
-def _choose_graphics() -> None:
+def _choose_graphics(draws: bool) -> None:
     """Set MuJoCo's rendering backend, which it reads when imported, unless the user has set it."""
     if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl" if torch.cuda.device_count() else "osmesa")
+        backend = "egl" if torch.cuda.device_count() else "osmesa"
+        if backend == "osmesa" and not draws and not ctypes.util.find_library("OSMesa"):
+            backend = "glx"  # what MuJoCo and robosuite can import without a graphics library
+        os.environ.setdefault("MUJOCO_GL", backend)
 
 
 def package_folder() -> Path:

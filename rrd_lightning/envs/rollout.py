@@ -14,6 +14,7 @@ from torch import Tensor
 from rrd_lightning import keys
 from rrd_lightning.envs.episodic import TRUE_REWARD
 from rrd_lightning.envs.failures import DROPPED
+from rrd_lightning.frames import latest, stack_space
 from rrd_lightning.private import tree_leaves, tree_map
 
 Observation = Any
@@ -43,12 +44,13 @@ class PartialEpisode:
         observations = [_index_numpy(state_dict["observations"], step) for step in range(length)]
         partial = cls(observations[0])
         partial.observations = observations
-        partial.actions = [action.numpy() for action in state_dict["actions"]]
+        partial.actions = [action.numpy()[()] for action in state_dict["actions"]]  # a Discrete's as numbers
         partial.true_rewards = state_dict["true_rewards"]
         return partial
 
-    def finish(self, episode_return: float, terminated: bool, success: bool | None) -> TensorDict:
+    def finish(self, terminated: bool, success: bool | None) -> TensorDict:
         """Return the episode, as `EpisodeReplay.add_episode` takes it."""
+        episode_return = float(sum(self.true_rewards))
         episode = TensorDict(
             {
                 keys.OBSERVATION: _stack(self.observations),
@@ -69,14 +71,17 @@ class Rollout:
 
     Args:
         envs: vectorised environments that restart an ended episode within the same step.
+        frame_stack: how many of the latest images an observation has.
 
     Attributes:
         dropped: episodes lost so far because their environment failed and was replaced.
         knows_success: whether an episode has told its success. From then on, one that does not is none.
     """
 
-    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, envs: VectorEnv[Any, Any, Any], frame_stack: int = 1) -> None:
         self.envs: Any = envs
+        self._frame_stack = frame_stack
+        self._space = stack_space(envs.single_observation_space, frame_stack)
         self.dropped = 0
         self.knows_success = False
         self._observation: Observation = None
@@ -94,7 +99,9 @@ class Rollout:
     @property
     def observation(self) -> Tensor | TensorDictBase:
         """The current observation of every environment, ``[num_envs, ...]``."""
-        return _to_tensor(self._observation)
+        if self._frame_stack == 1:
+            return _to_tensor(self._observation)
+        return _stack([latest(each.observations[-self._frame_stack :], self._space) for each in self._partial])
 
     def step(self, action: np.ndarray[Any, Any]) -> list[TensorDict]:
         """Take a step in every environment.
@@ -105,7 +112,7 @@ class Rollout:
         Returns:
             The episodes that ended with this step.
         """
-        self._observation, feedback, terminated, truncated, info = self.envs.step(action)
+        self._observation, _, terminated, truncated, info = self.envs.step(action)
         done = (terminated | truncated).tolist()
         true_rewards = info[TRUE_REWARD].tolist() if TRUE_REWARD in info else []
         dropped = np.flatnonzero(info[DROPPED]).tolist() if DROPPED in info else []
@@ -126,7 +133,7 @@ class Rollout:
             told = "success" in final and bool(final["_success"][env])
             self.knows_success |= told
             success = bool(final["success"][env]) if told else False if self.knows_success else None
-            finished.append(partial.finish(float(feedback[env]), bool(terminated[env]), success))
+            finished.append(partial.finish(bool(terminated[env]), success))
             self._partial[env] = PartialEpisode(_row(self._observation, env))
         return finished
 

@@ -73,10 +73,10 @@ class SequentialVectorEnv(SyncVectorEnv[Any, Any]):
                 self._restart(index, error)
                 infos = self._add_info(infos, {DROPPED: True}, index)
                 continue
-            true_rewards[index] = info[TRUE_REWARD]
+            rewards[index], true_rewards[index] = reward, info[TRUE_REWARD]
             if ends or cut:
                 self._failures.forget(index)
-                rewards[index], terminated[index], truncated[index] = reward, ends, cut
+                terminated[index], truncated[index] = ends, cut
                 infos = self._add_info(infos, {"final_obs": observation, "final_info": info}, index)
         infos[TRUE_REWARD] = true_rewards
         return self._observed(), rewards, terminated, truncated, infos

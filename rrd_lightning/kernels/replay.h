@@ -30,14 +30,21 @@ void fetch(const char* from, int64_t bytes) {
 extern "C" {
 
 // The parts of several batches, from the positions [batches, steps] of their steps in a ring of records, of which
-// so many have been written. Returns 0, and copies nothing, if there is no record at a position or after it.
+// so many have been written. Returns 0, and copies nothing, if there is no record at a position, or none after it
+// where one is wanted.
 int replay_gather(int count, const Part* parts, int64_t batches, int64_t steps, const int64_t* positions,
                   int64_t records, int64_t written) {
     const auto after = [&](int64_t position) { return position + 1 == records ? 0 : position + 1; };
-    for (int64_t i = 0; i < batches * steps; i++)
-        if (positions[i] < 0 || positions[i] >= written || after(positions[i]) >= written) return 0;
     int64_t bytes = 0;
-    for (int i = 0; i < count; i++) bytes += batches * parts[i].count * parts[i].record_bytes;
+    bool later = false;
+    for (int i = 0; i < count; i++) {
+        bytes += batches * parts[i].count * parts[i].record_bytes;
+        later = later || parts[i].later;
+    }
+    for (int64_t i = 0; i < batches * steps; i++) {
+        if (positions[i] < 0 || positions[i] >= written) return 0;
+        if (later && after(positions[i]) >= written) return 0;
+    }
 #pragma omp parallel if (bytes > SHARED)
     for (int i = 0; i < count; i++) {
         const Part& part = parts[i];

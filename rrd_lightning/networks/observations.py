@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.frames import StackedFrames, frame_space, is_image
 
 # A tensor, or several by name: a TensorDict in training, a plain dictionary elsewhere.
 Observation: TypeAlias = Tensor | TensorDictBase | dict[str, Any]
@@ -21,8 +22,8 @@ class ObservationParts:
     """Takes observations apart into one stack of images and one vector.
 
     Args:
-        space: a vector of floating numbers, a uint8 image with its channels first or last, a Discrete, which
-            becomes one-hot, or a Dict of these whose images have one size.
+        space: a vector of floating numbers, a uint8 image with its channels first, last or absent, a stack of
+            these, a Discrete, which becomes one-hot, or a Dict of these whose images have one size.
         reader: who reads them, for the error.
 
     Attributes:
@@ -36,16 +37,17 @@ class ObservationParts:
 
     def __init__(self, space: Space[Any], reader: object) -> None:
         parts: dict[Any, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
-        self._images = {key: _channels_last(part) for key, part in parts.items() if is_image(part)}
+        self._images = {key: part for key, part in parts.items() if is_image(frame_space(part))}
         self._vectors = {key: part for key, part in parts.items() if is_vector(part) or _is_discrete(part)}
-        shapes = [_channels_first(parts[key].shape, last) for key, last in self._images.items()]
+        shapes = [_channels_first(torch.zeros(part.shape), part).shape for part in self._images.values()]
         sizes = {(shape[1], shape[2]) for shape in shapes}
         if len(self._images) + len(self._vectors) < len(parts) or not parts or len(sizes) > 1:
             raise ParameterError(
                 "observation_space",
                 space,
-                f"{type(reader).__name__} serves vectors of floating numbers, uint8 images [channels, height, "
-                "width] or [height, width, channels] of one size, Discrete, and a Dict of these",
+                f"{type(reader).__name__} serves vectors of numbers, uint8 images [channels, height, width], "
+                "[height, width, channels] or [height, width] of one size, Discrete, and a Dict of these; "
+                "env.wrappers gymnasium.wrappers.FlattenObservation makes vectors of others",
             )
         self.channels = sum(shape[0] for shape in shapes)
         self.image_size: tuple[int, int] = next(iter(sizes), (0, 0))
@@ -53,17 +55,15 @@ class ObservationParts:
 
     def images(self, observation: Observation) -> Tensor:
         """The images ``[..., channels, height, width]``, scaled to [0, 1] where they are."""
-        parts = (
-            _part(observation, key).movedim(-1, -3) if last else _part(observation, key)
-            for key, last in self._images.items()
-        )
-        return torch.cat(list(parts), -3).float().div_(255)
+        parts = [_channels_first(_part(observation, key), space) for key, space in self._images.items()]
+        return torch.cat(parts, -3).float().div_(255)
 
     def vector(self, observation: Observation) -> Tensor:
         """The numbers ``[..., vector_size]``."""
         if not self._vectors:
-            image = _part(observation, next(iter(self._images)))
-            return torch.zeros(*image.shape[:-3], 0, device=image.device)
+            key, space = next(iter(self._images.items()))
+            image = _part(observation, key)
+            return torch.zeros(*image.shape[: image.dim() - len(space.shape)], 0, device=image.device)
         numbers = [_numbers(_part(observation, key), space) for key, space in self._vectors.items()]
         return numbers[0] if len(numbers) == 1 else torch.cat(numbers, -1)
 
@@ -107,11 +107,6 @@ def batch_shape(observation: Any, space: Space[Any]) -> torch.Size:
     return shape
 
 
-def is_image(space: Space[Any]) -> bool:
-    """Tell whether a space is one of images, uint8 of three dimensions."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
 def is_vector(space: Space[Any]) -> bool:
     """Tell whether a space is one of vectors of floating numbers."""
     return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1
@@ -121,13 +116,14 @@ def _is_discrete(space: Space[Any]) -> bool:
     return isinstance(space, spaces.Discrete)
 
 
-def _channels_last(space: Any) -> bool:
-    """Tell where an image has its channels, the few: last, unless the first dimension is as small."""
-    return bool(space.shape[0] > min(space.shape))
-
-
-def _channels_first(shape: Any, channels_last: bool) -> tuple[int, ...]:
-    return (shape[-1], *shape[:-1]) if channels_last else tuple(shape)
+def _channels_first(image: Tensor, space: Space[Any]) -> Tensor:
+    """Return images of a space, or stacks of them, as ``[..., channels, height, width]``."""
+    shape = frame_space(space).shape or ()
+    if len(shape) == 2:
+        image = image.unsqueeze(-3)
+    elif shape[0] > min(shape):  # the channels, the few, are last, unless the first dimension is as small
+        image = image.movedim(-1, -3)
+    return image.flatten(-4, -3) if isinstance(space, StackedFrames) else image
 
 
 def _width(space: Any) -> int:

@@ -3,6 +3,7 @@
 from rrd_lightning.replay.batches import LazyBatches
 from rrd_lightning.replay.best_episodes import BestEpisodesSampler
 from rrd_lightning.replay.buffer import EpisodeReplay
+from rrd_lightning.replay.mixed import MixedSampler
 from rrd_lightning.replay.sampler import Draws, PairedSampler, StepDraw
 from rrd_lightning.replay.table import EpisodeTable
 
@@ -12,6 +13,7 @@ __all__ = [
     "EpisodeReplay",
     "EpisodeTable",
     "LazyBatches",
+    "MixedSampler",
     "PairedSampler",
     "StepDraw",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple, TypeAlias, overload
@@ -33,6 +34,7 @@ class BatchIndices(NamedTuple):
         parts: transitions and subsequences, without what is to be gathered from the ring.
         others: what else a sampler adds to the batch.
         statistics: of the stored episodes, ``[]`` each, the same for all batches.
+        age: steps of its episode before each step, ``[*lead, steps]``; None where no frames are stacked.
     """
 
     positions: Tensor
@@ -40,16 +42,53 @@ class BatchIndices(NamedTuple):
     parts: dict[str, dict[str, Nested]]
     others: dict[str, Nested]
     statistics: dict[str, Tensor]
+    age: Tensor | None = None
 
     def unbind(self) -> list[BatchIndices]:
         """Split the indices of several batches into those of each."""
         positions = self.positions.unbind(0)
         parts = zip(*(_unbind(part, len(positions)) for part in self.parts.values()), strict=True)
         others = _unbind(self.others, len(positions))
+        ages = [None] * len(positions) if self.age is None else self.age.unbind(0)
         return [
-            BatchIndices(position, self.sizes, dict(zip(self.parts, part, strict=True)), other, self.statistics)
-            for position, part, other in zip(positions, parts, others, strict=True)
+            self._replace(
+                positions=position, parts=dict(zip(self.parts, part, strict=True)), others=other, age=age
+            )
+            for position, part, other, age in zip(positions, parts, others, ages, strict=True)
         ]
+
+
+class Stacks:
+    """How many frames the observations in a batch have.
+
+    Args:
+        counts: of each part, as `rrd_lightning.frames.stack_counts` returns them.
+
+    Attributes:
+        counts: as given.
+        window: the most frames of a step, together with those of the next observation.
+    """
+
+    def __init__(self, counts: Any) -> None:
+        self.counts = counts
+        self.window = 1 + _largest(counts)
+
+    def __bool__(self) -> bool:
+        """Whether there are stacks."""
+        return self.window > 2
+
+    @staticmethod
+    def positions(drawn: BatchIndices, count: int, records: int) -> Tensor:
+        """Find the frames of steps and of the observations after them, the latest ``count + 1``.
+
+        Before its episode's start, the first frame is repeated.
+
+        Returns:
+            Ring positions, ``[*lead, steps * (count + 1)]``.
+        """
+        assert drawn.age is not None
+        back = torch.arange(count, -1, -1).minimum(drawn.age[..., None] + 1)
+        return (drawn.positions[..., None] + 1 - back).remainder_(records).flatten(-2)
 
 
 class BatchMaker:
@@ -59,12 +98,14 @@ class BatchMaker:
         stored: the ring's tensors ``[records, ...]``, as nested dictionaries.
         records: the ring's size.
         pool: memory for large tensors.
+        stacks: the stacks of frames in a batch.
     """
 
-    def __init__(self, stored: dict[str, Any], records: int, pool: MemoryPool) -> None:
+    def __init__(self, stored: dict[str, Any], records: int, pool: MemoryPool, stacks: Stacks) -> None:
         self._stored = stored
         self._records = records
         self._pool = pool
+        self._stacks = stacks
 
     def batch(self, drawn: BatchIndices, names: Sequence[str] = RECORDED) -> TensorDict:
         """Gather one batch.
@@ -99,12 +140,15 @@ class BatchMaker:
                 parts[keys.TRANSITIONS][name] = targets.rewards(self._stored[name])
                 continue
             with_next = name == keys.OBSERVATION
-            found = targets.add(self._stored[name], with_next=with_next)
+            counts = self._stacks.counts if with_next else 1
+            found = targets.add(self._stored[name], counts, with_next=with_next)
             for part, records, next_records in zip(parts.values(), *found, strict=True):
                 part[name] = records
                 if with_next:
                     part[keys.NEXT_OBSERVATION] = next_records
-        gather(targets.copies, drawn.positions, self._records)
+        for count, copies in targets.copies.items():
+            positions = drawn.positions if count == 1 else self._stacks.positions(drawn, count, self._records)
+            gather(copies, positions, self._records)
         return drawn._replace(parts=parts)
 
 
@@ -150,20 +194,21 @@ class _Targets:
         pool: memory for large tensors.
 
     Attributes:
-        copies: the copies that fill them.
+        copies: the copies that fill them, by the number of frames in an observation.
     """
 
     def __init__(self, drawn: BatchIndices, pool: MemoryPool) -> None:
-        self.copies: list[Copy] = []
+        self.copies: dict[int, list[Copy]] = defaultdict(list)
         self._sizes = list(drawn.sizes.values())
         self._lead = tuple(drawn.positions.shape[:-1])
         self._pool = pool
 
-    def add(self, stored: Any, *, with_next: bool) -> tuple[list[Any], list[Any]]:
+    def add(self, stored: Any, counts: Any, *, with_next: bool) -> tuple[list[Any], list[Any]]:
         """Allocate the records ``[*lead, *size, ...]`` of the steps of each part.
 
         Args:
             stored: one entry of the ring, a tensor or a dictionary of them.
+            counts: how many frames it has in a batch, or a dictionary of such numbers.
             with_next: allocate the record after each step, too.
 
         Returns:
@@ -171,7 +216,8 @@ class _Targets:
         """
         shapes = [(*self._lead, *size) for size in self._sizes]
         if isinstance(stored, dict):
-            found = {key: self.add(value, with_next=with_next) for key, value in stored.items()}
+            of_key = counts if isinstance(counts, dict) else dict.fromkeys(stored, counts)
+            found = {key: self.add(value, of_key[key], with_next=with_next) for key, value in stored.items()}
             records, next_records = (
                 [
                     unchecked_tensordict({key: pair[which][part] for key, pair in found.items()}, shape)
@@ -180,20 +226,37 @@ class _Targets:
                 for which in (0, 1)
             )
             return records, next_records
+        if counts > 1:
+            return self._add_stacks(stored, counts)
         targets = self._allocate(shapes * (1 + with_next), stored)
         records, next_records = targets[: len(shapes)], targets[-len(shapes) :]
         first = 0
         for size, target, next_target in zip(self._sizes, records, next_records, strict=True):
             steps = prod(size)
-            self.copies.append(Copy(stored, target, next_target if with_next else None, first, steps))
+            self.copies[1].append(Copy(stored, target, next_target if with_next else None, first, steps))
             first += steps
         return records, next_records
+
+    def _add_stacks(self, stored: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Allocate the stacks of each step and of the observation after it, which share all frames but one."""
+        shapes = [(*self._lead, *size, count + 1) for size in self._sizes]
+        windows, first = self._allocate(shapes, stored), 0
+        for shape, window in zip(shapes, windows, strict=True):
+            frames = prod(shape[len(self._lead) :])
+            self.copies[count].append(Copy(stored, window, None, first, frames))
+            first += frames
+        axes = [len(shape) - 1 for shape in shapes]
+        now, later = (
+            [window.narrow(axis, start, count) for axis, window in zip(axes, windows, strict=True)]
+            for start in (0, 1)
+        )
+        return now, later
 
     def rewards(self, stored: Tensor) -> Tensor:
         """Allocate the true rewards of the transitions, whose steps come first."""
         size = self._sizes[0]
         target = torch.empty(*self._lead, *size, dtype=stored.dtype)
-        self.copies.append(Copy(stored, target, None, 0, prod(size)))
+        self.copies[1].append(Copy(stored, target, None, 0, prod(size)))
         return target
 
     def _allocate(self, shapes: list[Shape], stored: Tensor) -> list[Tensor]:
@@ -222,3 +285,7 @@ def _unbind(part: dict[str, Nested], count: int) -> list[dict[str, Nested]]:
         return [{}] * count
     rows = zip(*(each.unbind(0) for each in part.values()), strict=True)
     return [dict(zip(part, row, strict=True)) for row in rows]
+
+
+def _largest(counts: Any) -> int:
+    return max(map(_largest, counts.values())) if isinstance(counts, dict) else int(counts)

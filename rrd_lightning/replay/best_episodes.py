@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rrd_lightning.replay.gather import Integers, locate
+from rrd_lightning.replay.gather import Integers
 from rrd_lightning.replay.sampler import PairedSampler, StepDraw
 
 BEST = 10
@@ -41,10 +41,3 @@ class BestEpisodesSampler(PairedSampler):
         returns = self.table.live["episode_return"]
         best: Integers = np.sort(np.argsort(-returns, kind="stable")[:BEST])
         return best
-
-    def _among(self, episodes: Integers, uniform: np.ndarray) -> tuple[Integers, Integers]:
-        """Choose steps of some episodes by numbers in [0, 1): rows of the table and steps."""
-        length = self.table.live["length"].take(episodes)
-        ends = length.cumsum()
-        row, step = locate(ends - length, (uniform * ends[-1]).astype(np.int64))
-        return episodes.take(row), step

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import Space
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.writers import RoundRobinWriter
 
 from rrd_lightning import keys
+from rrd_lightning.disk import discard, reserve, temporary_folder
 from rrd_lightning.errors import ParameterError, require_positive
-from rrd_lightning.replay.batches import BatchIndices, BatchMaker, LazyBatches, Nested
+from rrd_lightning.frames import stack_counts
+from rrd_lightning.replay.bags import bags
+from rrd_lightning.replay.batches import BatchIndices, BatchMaker, LazyBatches, Nested, Stacks
 from rrd_lightning.replay.memory_pool import MemoryPool
-from rrd_lightning.replay.sampler import PairedSampler, StepDraw
+from rrd_lightning.replay.sampler import PairedSampler, StepDraw, before
 
 # Bytes of several batches, up to which their observations are gathered at once. For larger allocations the
 # operating system hands out new pages each time, and the page faults take longer than the copy.
 GATHERED_TOGETHER = 2**25
+# Of the table, in the order of `add_episodes`; where the records are is up to the ring.
+COLUMNS = ("length", "episode_return", "terminated", "success", "demonstration", "offset", "ends")
 
 
 def ring_size(capacity: int) -> int:
@@ -41,13 +46,21 @@ class EpisodeReplay:
     An episode of T steps takes T + 1 successive records of (observation, action, true reward): the
     next observation of step t is the observation of record t + 1, and the last record holds an
     observation alone. Episodes come in finished, through `add_episode`; `sample` draws a paired batch.
-    When the ring is full, the oldest episodes leave as a whole.
+    When the ring is full, the oldest episodes leave as a whole. Demonstrations that are to be kept are stored
+    anew as the newest when their turn comes.
+
+    Where observations are stacks of frames, episodes and the ring hold single frames, and a batch gets stacks,
+    which never reach beyond an episode's start.
 
     Args:
         capacity: largest number of transitions in the replay.
         sampler: draws the steps of each batch.
         storage: ``"memory"``, or ``"memmap"`` for files on disk.
         scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
+        keep_demonstrations: never let demonstrations leave.
+        observation_space: of the observations in a batch, for its stacks; by default there are none.
+        feedback_every: give the return of every so many steps, as an episode of its own; by default the whole
+            episode's.
 
     Attributes:
         capacity: as given.
@@ -67,14 +80,22 @@ class EpisodeReplay:
         sampler: PairedSampler,
         storage: str = "memory",
         scratch_dir: str | None = None,
+        keep_demonstrations: bool = False,
+        observation_space: Space[Any] | None = None,
+        feedback_every: int | None = None,
     ) -> None:
         require_positive(capacity=capacity)
         if storage not in {"memory", "memmap"}:
             raise ParameterError("storage", storage, "must be 'memory' or 'memmap'")
         self.capacity = capacity
         self.sampler = sampler
+        self.keep_demonstrations = keep_demonstrations
         self.episodes = sampler.table
+        self.feedback_every = feedback_every
+        self._stacks = Stacks(stack_counts(observation_space))
         self._records = ring_size(capacity)
+        self._folder: Path | None = None
+        self._reserved = False
         self.storage = (
             LazyTensorStorage(self._records) if storage == "memory" else self._storage_on_disk(scratch_dir)
         )
@@ -85,33 +106,55 @@ class EpisodeReplay:
         self._record_bytes = 0
         self._stored: TensorDictBase = TensorDict({}, [])
         self._pool = MemoryPool()
-        self._maker = BatchMaker({}, self._records, self._pool)
+        self._maker = BatchMaker({}, self._records, self._pool, self._stacks)
 
     def _storage_on_disk(self, scratch_dir: str | None) -> LazyMemmapStorage:
         """Make a storage in a folder of its own, which is deleted with the replay."""
-        if scratch_dir is not None:
-            Path(scratch_dir).mkdir(parents=True, exist_ok=True)
-        folder = mkdtemp(prefix="replay-", dir=scratch_dir)
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return LazyMemmapStorage(self._records, scratch_dir=folder)
+        parent = None if scratch_dir is None else Path(scratch_dir)
+        try:
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            self._folder, owner = temporary_folder("replay-", parent)
+        except OSError as error:
+            raise ParameterError("data.scratch_dir", scratch_dir, f"cannot be written to ({error})") from error
+        weakref.finalize(self, discard, self._folder, owner)
+        return LazyMemmapStorage(self._records, scratch_dir=str(self._folder))
+
+    def reserve(self, record: TensorDictBase) -> None:
+        """Take the disk space of the full replay, if it is kept on disk; nothing must be stored yet.
+
+        Args:
+            record: ``[1]``, any record, with observation, action and true reward.
+
+        Raises:
+            ParameterError: if the disk is too full, with what is missing.
+        """
+        if self._folder is not None and not self._reserved:
+            self.buffer.extend(record)  # makes the files
+            self.buffer.empty()
+            reserve(self._folder, "data.scratch_dir")
+        self._reserved = True
 
     def __len__(self) -> int:
         """The number of stored transitions."""
         return self.episodes.transitions
 
-    def add_episode(self, episode: TensorDictBase) -> None:
+    def add_episode(self, episode: TensorDictBase, *, demonstration: bool = False) -> None:
         """Store a finished episode; the oldest episodes make room for it.
 
         Args:
             episode: ``observation`` ``[T + 1, ...]``, ``action`` ``[T, ...]``, ``reward`` ``[T]``
                 (the true ones), ``episode_return`` and ``terminated`` ``[]``, and ``success`` ``[]`` where
                 it is known.
+            demonstration: it was not collected.
 
         Raises:
             ParameterError: if the episode has no step, is longer than the capacity, lacks a part, has
-                parts of different lengths, or holds a number that is not finite.
+                parts of different lengths, or holds a number that is not finite; if the returns of its
+                bags are not known; or if kept demonstrations leave no room for it.
         """
         length = self._check(episode)
+        rows = bags(episode, self.feedback_every)
         while len(self) + length > self.capacity:
             self._drop_oldest()
         records = TensorDict(
@@ -122,13 +165,7 @@ class EpisodeReplay:
             },
             [length + 1],
         )
-        self.add_episodes(
-            records,
-            length=torch.tensor([length]),
-            episode_return=episode.get(keys.EPISODE_RETURN)[None],
-            terminated=episode.get(keys.TERMINATED)[None],
-            success=torch.tensor([int(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else -1]),
-        )
+        self.add_episodes(records, **rows, demonstration=torch.full_like(rows["ends"], demonstration))
 
     def add_episodes(
         self,
@@ -138,20 +175,26 @@ class EpisodeReplay:
         episode_return: Tensor,
         terminated: Tensor,
         success: Tensor,
+        demonstration: Tensor,
+        offset: Tensor,
+        ends: Tensor,
     ) -> None:
         """Store the records of one or several valid episodes, as `records` returns them.
 
         They may exceed the capacity by as much as the ring has room for, until the next `add_episode`.
 
         Args:
-            records: ``[sum of (T + 1)]``, observations, actions and true rewards.
-            length: ``[episodes]``, T.
-            episode_return: ``[episodes]``, R.
-            terminated: ``[episodes]``.
-            success: ``[episodes]``: 1, 0, or -1 where it is not known.
+            records: ``[sum of (T + ends)]``, observations, actions and true rewards.
+            length: ``[rows]``, T.
+            episode_return: ``[rows]``, R.
+            terminated: ``[rows]``.
+            success: ``[rows]``: 1, 0, or -1 where it is not known.
+            demonstration: ``[rows]``.
+            offset: ``[rows]``, steps of the episode before these.
+            ends: ``[rows]``: whether the episode ends with these.
 
         Raises:
-            ParameterError: if the records are more than the ring's.
+            ParameterError: if the records are more than the ring's, or than kept demonstrations leave room for.
         """
         if len(records) > self._records:
             raise ParameterError(
@@ -161,20 +204,42 @@ class EpisodeReplay:
             )
         while self._used_records + len(records) > self._records:
             self._drop_oldest()
+        self._write(records)
+        columns = length, episode_return, terminated, success, demonstration, offset, ends
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            facts = dict(zip(COLUMNS, row, strict=True))
+            self.episodes.append(start=self._next_record, **facts)
+            self._advance(facts["length"] + facts["ends"])
+
+    def _write(self, records: TensorDictBase) -> None:
+        self.reserve(records[:1].contiguous())
         self.buffer.extend(records.contiguous())  # the first records decide the memory layout of the ring
         self._stored = self.storage[:]
-        self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool)
+        self._maker = BatchMaker(self._stored.to_dict(), self._records, self._pool, self._stacks)
         self._record_bytes = int(self._stored[:1].bytes())
-        columns = length, episode_return, terminated, success
-        for row in zip(*(column.tolist() for column in columns), strict=True):
-            facts = dict(zip(("length", "episode_return", "terminated", "success"), row, strict=True))
-            self.episodes.append(start=self._next_record, **facts)
-            count = facts["length"] + 1
-            self._used_records += count
-            self._next_record = (self._next_record + count) % self._records
+
+    def _advance(self, count: int) -> None:
+        self._used_records += count
+        self._next_record = (self._next_record + count) % self._records
 
     def _drop_oldest(self) -> None:
-        self._used_records -= self.episodes.pop_oldest() + 1
+        demonstration = self.episodes.live["demonstration"]
+        if not (self.keep_demonstrations and demonstration[0]):
+            self._used_records -= self.episodes.pop_oldest() + 1
+            return
+        if demonstration.all():
+            raise ParameterError(
+                "data.capacity",
+                self.capacity,
+                f"has no room for an episode beside the {len(self)} transitions of the demonstrations, "
+                "which are kept",
+            )
+        first, length = self.episodes["start"][:1], self.episodes.oldest_length()
+        count = length + 1
+        self._used_records -= count
+        self._write(TensorDict.from_dict(self.records(first, torch.tensor([length])), batch_size=[count]))
+        self.episodes.renew_oldest(self._next_record)
+        self._advance(count)
 
     @property
     def record_bytes(self) -> int:
@@ -182,19 +247,20 @@ class EpisodeReplay:
         return self._record_bytes if len(self.episodes) else 0
 
     def observations(self) -> Iterator[Any]:
-        """Copy the observations of each stored episode, ``[T + 1, ...]``, oldest first."""
+        """Copy the observations of each row of the table, ``[T + ends, ...]``, oldest first."""
         for row in range(len(self.episodes)):
-            start, length = (self.episodes[column][row : row + 1] for column in ("start", "length"))
-            yield self.records(start, length)[keys.OBSERVATION]
+            place = (self.episodes[column][row : row + 1] for column in ("start", "length", "ends"))
+            yield self.records(*place)[keys.OBSERVATION]
 
-    def records(self, start: Tensor, length: Tensor) -> dict[str, Any]:
-        """Copy the records of episodes, one after another, as plain nested tensors.
+    def records(self, start: Tensor, length: Tensor, ends: Tensor | None = None) -> dict[str, Any]:
+        """Copy the records of rows of the table, one after another, as plain nested tensors.
 
         Args:
-            start: ``[episodes]``, the ring position of each episode's first record.
-            length: ``[episodes]``, T.
+            start: ``[rows]``, the ring position of each row's first record.
+            length: ``[rows]``, T.
+            ends: ``[rows]``, whether an episode ends there, with one more observation; all do by default.
         """
-        counts = length + 1
+        counts = length + (1 if ends is None else ends.long())
         first = torch.repeat_interleave(start - (counts.cumsum(0) - counts), counts)
         index = (first + torch.arange(len(first))).remainder_(self._records)
         copied: dict[str, Any] = self._stored[index].to_dict()
@@ -236,7 +302,7 @@ class EpisodeReplay:
             # The number of rows differs from batch to batch, so that they do not stack.
             return LazyBatches([self._draw(()) for _ in range(count)], self._maker.batch)
         drawn = self._draw((count,))
-        if 2 * drawn.positions.numel() * self._record_bytes > GATHERED_TOGETHER:
+        if drawn.positions.numel() * self._stacks.window * self._record_bytes > GATHERED_TOGETHER:
             return self._maker.lazy_batches(drawn)
         return self._maker.batches(drawn)
 
@@ -247,17 +313,22 @@ class EpisodeReplay:
         others = {name: each for name, each in draws.items() if name not in steps}
         parts = {name: self._facts(draw) for name, draw in steps.items()}
         parts[keys.TRANSITIONS] |= self._flags(steps[keys.TRANSITIONS])
-        if keys.SUBSEQUENCES in steps:
-            success = self.episodes.live["success"].take(steps[keys.SUBSEQUENCES].episode)
-            parts[keys.SUBSEQUENCES][keys.SUCCESS] = torch.from_numpy(success)
         sizes = {name: draw.step.shape[len(lead) :] for name, draw in steps.items()}
-        return BatchIndices(positions, sizes, parts, others, self.episodes.statistics())
+        age = self._age(list(steps.values()), lead) if self._stacks else None
+        return BatchIndices(positions, sizes, parts, others, self.episodes.statistics(), age)
+
+    def _age(self, draws: list[StepDraw], lead: tuple[int, ...]) -> Tensor:
+        """Find how many steps of its episode were before each step that was drawn, ``[*lead, steps]``."""
+        offset = self.episodes.live["offset"]
+        found = [before(offset.take(draw.episode), draw.step) for draw in draws]
+        return torch.from_numpy(np.concatenate([each.reshape(*lead, -1) for each in found], axis=-1))
 
     def _facts(self, draw: StepDraw) -> dict[str, Nested]:
         live = self.episodes.live
         return {
             keys.EPISODE_RETURN: torch.from_numpy(live["episode_return"].take(draw.episode)),
             keys.EPISODE_LENGTH: torch.from_numpy(live["length"].take(draw.episode)),
+            keys.SUCCESS: torch.from_numpy(live["success"].take(draw.episode)),
             **draw.facts,
         }
 
@@ -267,6 +338,7 @@ class EpisodeReplay:
         return {
             keys.DONE: torch.from_numpy(done),
             keys.TERMINATED: torch.from_numpy(done & live["terminated"].take(transitions.episode)),
+            keys.DEMONSTRATION: torch.from_numpy(live["demonstration"].take(transitions.episode)),
         }
 
     def _check(self, episode: TensorDictBase) -> int:

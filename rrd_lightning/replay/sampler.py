@@ -36,6 +36,12 @@ class StepDraw(NamedTuple):
     facts: dict[str, Tensor]
 
 
+def before(first: Integers, step: Integers) -> Integers:
+    """Add numbers of rows to the steps that were drawn of them: one for each step, or for several in a row."""
+    found: Integers = (first if first.ndim == step.ndim else first[..., None]) + step
+    return found
+
+
 class PairedSampler:
     """Draws the steps of a paired batch from an episode table.
 
@@ -140,16 +146,25 @@ class PairedSampler:
         if len(self.table) < wanted:
             return self._episode(self._uniform("episodes", (*lead, wanted)))
         drawn = self._episode(self._uniform("episodes", (*lead, 2 * wanted)))
-        rows = [self._distinct(row) for row in drawn.reshape(-1, 2 * wanted).tolist()]
+        rows = [self._distinct(row, wanted) for row in drawn.reshape(-1, 2 * wanted).tolist()]
         return np.array(rows).reshape(*lead, wanted)
 
-    def _distinct(self, drawn: list[int]) -> list[int]:
-        """Return the first `num_subsequences` distinct episodes of some draws; draw more if there are fewer."""
-        wanted = self.num_subsequences
+    def _distinct(self, drawn: list[int], wanted: int, among: Integers | None = None) -> list[int]:
+        """Return the first `wanted` distinct episodes of some draws; draw more if there are fewer.
+
+        Args:
+            drawn: rows of the table.
+            wanted: how many; there must be as many to draw from.
+            among: the rows that they were drawn from; all by default.
+        """
         # Dropping repeats from proportional draws leaves proportional draws among the rest.
         distinct = list(dict.fromkeys(drawn))[:wanted]
         if len(distinct) < wanted:
             weights = self.table["length"].double()
+            if among is not None:
+                of_others = torch.ones(len(weights), dtype=torch.bool)
+                of_others[torch.from_numpy(among)] = False
+                weights[of_others] = 0
             weights[distinct] = 0
             missing = weights.multinomial(wanted - len(distinct), generator=self.generators["missing episodes"])
             distinct += missing.tolist()
@@ -192,14 +207,19 @@ class PairedSampler:
 
     def _positions(self, draw: StepDraw) -> Integers:
         """Find the ring positions of steps, as if the ring had no end."""
-        start = self.table.live["start"].take(draw.episode)
-        positions: Integers = (start if start.ndim == draw.step.ndim else start[..., None]) + draw.step
-        return positions
+        return before(self.table.live["start"].take(draw.episode), draw.step)
 
     def _uniform(self, generator: str, shape: tuple[int, ...]) -> Integers:
         """Draw stored transitions, each as the number of transitions that were ever stored before it."""
         first, stored = self.table.removed_transitions, self.table.transitions
         return torch.randint(first, first + stored, shape, generator=self.generators[generator]).numpy()
+
+    def _among(self, episodes: Integers, uniform: NDArray[np.float64]) -> tuple[Integers, Integers]:
+        """Choose steps of some episodes by numbers in [0, 1): rows of the table and steps."""
+        length = self.table.live["length"].take(episodes)
+        ends = length.cumsum()
+        row, step = locate(ends - length, (uniform * ends[-1]).astype(np.int64))
+        return episodes.take(row), step
 
     def _episode(self, transition: Integers) -> Integers:
         """Find the row of the episode that each transition belongs to."""

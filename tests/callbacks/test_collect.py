@@ -85,7 +85,7 @@ def test_capacity_below_one_episode() -> None:
 
 def test_budget_spent_in_warmup() -> None:
     """Counting finished episodes only, 190 of 200 steps are not there in time."""
-    with pytest.raises(ParameterError, match="total_env_steps=250: is spent with 200 transitions"):
+    with pytest.raises(ParameterError, match="total_env_steps=250: is spent with 200 steps"):
         run(
             "Pendulum-v1",
             data={"capacity": 5000},

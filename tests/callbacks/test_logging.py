@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from lightning.pytorch import Callback
 
+from rrd_lightning.private import SafeCSVLogger
 from tests.logs import read_csv
 from tests.runs import run
 
@@ -40,3 +43,22 @@ def test_clock_is_exact_beyond_single_precision() -> None:
 
 def test_logging_can_be_turned_off() -> None:
     run(log_every_n_steps=0, logger=False)
+
+
+def test_a_kill_while_columns_are_added_leaves_the_rows_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = SafeCSVLogger(".", "logs", flush_logs_every_n_steps=1)
+    for step in range(3):
+        logger.log_metrics({"a": step}, step)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("csv.DictWriter.writerows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            logger.log_metrics({"b": 1}, 3)
+    assert read_csv() == [{"a": str(step), "step": str(step)} for step in range(3)]
+    later = SafeCSVLogger(".", "logs", flush_logs_every_n_steps=1)
+    later.log_metrics({"a": 0}, 0)
+    later.log_metrics({"b": 1, "c": 2}, 1)
+    assert read_csv(Path("logs/version_1")) == [{"a": "0", "step": "0"}, {"b": "1", "c": "2", "step": "1"}]

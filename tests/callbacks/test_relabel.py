@@ -94,6 +94,12 @@ def test_a_stopped_run_goes_on(demonstrations: str, monkeypatch: pytest.MonkeyPa
     assert rows == predict()
 
 
+def test_repeated_actions_are_rows_at_a_stride(demonstrations: str) -> None:
+    rows = predict("--env.action_repeat=2")
+    steps = {name: [row["step"] for row in rows if row["source"] == f"demos/{name}.hdf5"] for name in "ab"}
+    assert steps == {"a": [1, 3, 5] * 4, "b": [0, 2] * 2}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

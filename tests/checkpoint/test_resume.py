@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch import Callback
 
 from rrd_lightning import Environment, ParameterError
 from rrd_lightning.callbacks import Checkpoint, Collect, Evaluate
+from rrd_lightning.checkpoint.files import write
 from rrd_lightning.decomposition import RRD
 from tests.job import Job
 from tests.resuming import KilledError, SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
@@ -95,6 +97,29 @@ def test_signals_finish_the_update_and_save(stop: SignalAt, env_steps: int, upda
     assert_same(whole, fit("Follow-v0", "second", ckpt_path=last))
     later = rows("second")
     assert later == rows("whole")[-len(later) :]
+
+
+@pytest.mark.parametrize("stop", [None, SignalAt(signal.SIGTERM, update=5)])
+def test_metrics_are_written_before_the_checkpoint_that_comes_after_them(
+    stop: SignalAt | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no kill loses a row: what comes after the checkpoint is repeated."""
+    seen: list[tuple[int, int]] = []
+
+    def look(checkpoint: dict[str, Any], path: Path) -> None:
+        training = (
+            [row for row in rows("whole") if "loss/critic" in row] if checkpoint["global_step"] > 1 else []
+        )
+        seen.append((checkpoint["global_step"], len(training)))
+        write(checkpoint, path)
+
+    monkeypatch.setattr("rrd_lightning.checkpoint.format.write", look)
+    with suppress(SystemExit):
+        fit("Follow-v0", "whole", stop_at=stop)
+    assert len(seen) > 3
+    assert seen[-1][0] == (40 if stop is None else 6)
+    # Every second update is logged.
+    assert [count for _, count in seen] == [updates // 2 for updates, _ in seen]
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

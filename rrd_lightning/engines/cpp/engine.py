@@ -15,7 +15,7 @@ from rrd_lightning import keys
 from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward
 from rrd_lightning.engines.cpp.adam import AdamTwin
 from rrd_lightning.engines.cpp.rrd import RRDTwin
-from rrd_lightning.engines.cpp.sac import SACTwin
+from rrd_lightning.engines.cpp.sac import SERVED, SACTwin
 from rrd_lightning.engines.eager import Eager
 from rrd_lightning.engines.exact import altered
 from rrd_lightning.errors import ParameterError
@@ -66,6 +66,8 @@ class CppTwin(Eager):
         """Return why the engine cannot serve a module on a device, or None if it can."""
         if device.type != "cpu":
             return f"it is for the CPU, not for {device.type}"
+        if len(module.phases.phases) > 1:
+            return "it serves runs without phases"
         reason = _unsupported_decomposition(module.decomposition)
         if module.train_policy:
             reason = reason or SACTwin.unsupported(module.agent)
@@ -80,7 +82,7 @@ class CppTwin(Eager):
     def _look(self) -> list[Any]:
         """What tells whether the module is what it was."""
         agent = self.module.agent
-        options = [getattr(agent, name, None) for name in ("num_critics", "critics_in_target", "actor_value")]
+        options = [getattr(agent, name, None) for name in ("num_critics", "critics_in_target", *SERVED)]
         return [self.module.train_policy, *options, *fingerprint(self._parts, self._parameters)]
 
     def begin(self) -> None:

@@ -24,6 +24,15 @@ from rrd_lightning.engines.cpp.perceptron import (
 from rrd_lightning.engines.exact import altered, learns
 from rrd_lightning.networks import MLP, Encoder
 
+# The only values that it serves of these options.
+SERVED = {
+    "actor_value": "min",
+    "policy_delay": 1,
+    "reward_scale": 1.0,
+    "normalize_value": False,
+    "entropy_in_target": True,
+    "cloning_weight": 0.0,
+}
 METRICS = (
     "loss/critic",
     "loss/actor",
@@ -89,8 +98,9 @@ class SACTwin:
             return "it serves vectors, and observations have images"
         if (agent.num_critics, agent.critics_in_target) != (2, 2):
             return f"it serves two critics, not {agent.critics_in_target} of {agent.num_critics}"
-        if agent.actor_value != "min":
-            return f"it serves actor_value min, not {agent.actor_value}"
+        for name, served in SERVED.items():
+            if getattr(agent, name) != served:
+                return f"it serves {name} {served}, not {getattr(agent, name)}"
         if agent.log_temperature.dtype != torch.float32:
             return "the temperature is not of float32"
         networks = {"the actor": agent.actor, "a critic": agent.critic, "a target critic": agent.target_critic}

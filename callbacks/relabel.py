@@ -78,7 +78,7 @@ class Relabel(Callback):
         )
         part = self._part(source, name)
         staged = part.with_suffix(".part")
-        parquet.write_table(table, staged)
+        parquet.write_table(table, staged, write_page_checksum=True)
         staged.replace(part)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
@@ -92,9 +92,9 @@ class Relabel(Callback):
         parts = [self._part(entry.source.name, entry.episode) for entry in entries]
         present = [part for part in parts if part.exists()]  # skipped episodes have none
         staged = self.output.with_name(self.output.name + ".part")
-        with parquet.ParquetWriter(staged, parquet.read_schema(present[0])) as writer:
+        with parquet.ParquetWriter(staged, parquet.read_schema(present[0]), write_page_checksum=True) as writer:
             for part in present:
-                writer.write_table(parquet.read_table(part))
+                writer.write_table(_read_part(part))
         staged.replace(self.output)
         shutil.rmtree(self._parts)
         rank_zero_info(f"Predicted rewards of {len(present)} episodes: {self.output}")
@@ -102,6 +102,17 @@ class Relabel(Callback):
     def _part(self, source: str, name: str) -> Path:
         key = hashlib.sha256("\0".join([source, name, self._version]).encode()).hexdigest()
         return self._parts / f"{key[:24]}.parquet"
+
+
+def _read_part(part: Path) -> Any:
+    """Read an episode's rewards, which an interrupted run may have left long ago."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(part, page_checksum_verification=True)
+    except (ArrowException, OSError) as error:
+        problem = f"is damaged ({error}): delete it, and run the command again"
+        raise ParameterError("relabel.output", str(part), problem) from error
 
 
 def model_version(model: nn.Module) -> str:

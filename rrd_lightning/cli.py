@@ -187,16 +187,24 @@ class RRDCLI(OpenCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
+        # Another class than the default one would keep that one's defaults for options of the same name.
+        found = parser.parse_args([arg for arg in args if not arg.startswith("--print_config")])
+        for part in ("agent", "decomposition"):
+            if path := getattr(found[found.subcommand].model[part], "class_path", None):
+                self._parser(found.subcommand).set_defaults({f"model.{part}": {"class_path": path}})
         self.config = parser.parse_args(args)
 
-    def check_ckpt_path(self, path: str) -> None:
+    def check_ckpt_path(self, path: str | None) -> None:
         """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
-            ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
-                named it.
+            ParameterError: if it does not exist or is damaged, or an untrained model would be judged.
         """
-        read_checkpoint(path)
+        if path is not None:
+            read_checkpoint(path)
+        elif (command := self.config.subcommand) != "fit":
+            problem = f"rrd {command} needs a trained model: give the path of a checkpoint, last or best"
+            raise ParameterError("ckpt_path", path, problem)
 
     def before_fit(self) -> None:
         """Check what involves several sections, before the run's folder is made."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 
 class ParameterError(ValueError):
     """A parameter has an invalid value.
@@ -24,8 +26,10 @@ class ParameterError(ValueError):
 def require_positive(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is zero or less."""
     for name, value in parameters.items():
-        if not value > 0:  # nor is what is not a number
-            raise ParameterError(name, value, "must be greater than zero")
+        if not 0 < value < inf:  # nor is what is not a number
+            raise ParameterError(
+                name, value, "must be greater than zero" + (", and finite" if value > 0 else "")
+            )
 
 
 def require_share(**parameters: float) -> None:
@@ -38,5 +42,5 @@ def require_share(**parameters: float) -> None:
 def require_not_negative(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is less than zero."""
     for name, value in parameters.items():
-        if not value >= 0:
-            raise ParameterError(name, value, "must not be negative")
+        if not 0 <= value < inf:
+            raise ParameterError(name, value, "must be finite" if value > 0 else "must not be negative")

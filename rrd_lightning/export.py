@@ -62,7 +62,7 @@ def _programs(module: RRDModule) -> list[tuple[str, nn.Module, tuple[Any, ...]]]
     programs: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
     if module.train_policy:
         programs.append(("policy", Policy(module), (observation,)))
-    if module.decomposition.draws != "nothing":
+    if not module.decomposition.needs:
         programs.append(("reward", Reward(module), (observation, action, observation)))
     return programs
 
@@ -147,7 +147,8 @@ def _seen(normalizer: Any, observation: Any) -> Any:
 
 
 def _single(part: Tensor) -> Tensor:
-    return part.float() if part.dtype == torch.float64 else part
+    vector = part.dim() == 2  # of integers, perhaps; images have more dimensions, and a Discrete fewer
+    return part.float() if vector or part.dtype == torch.float64 else part
 
 
 def _example(space: Space[Any]) -> Any:

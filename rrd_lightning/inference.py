@@ -115,7 +115,15 @@ class Inference(LightningModule):
 
         Returns:
             The reward, as an array of NumPy, ``[]`` or ``[steps]``.
+
+        Raises:
+            ParameterError: if the arrays are not of the spaces, or the decomposition needs to know more than
+                these.
         """
+        if self.decomposition.needs:
+            name, needs = type(self.decomposition).__name__, ", ".join(self.decomposition.needs)
+            problem = f"its reward is not of a step alone, it needs {needs}: use rewards, or episode_rewards"
+            raise ParameterError("decomposition", name, problem)
         now, several = self._adapter.observation(observation)
         later, _ = self._adapter.observation(next_observation, "next_observation")
         acted = self._adapter.action(action)

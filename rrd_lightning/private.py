@@ -16,6 +16,7 @@ import torch
 from jsonargparse import _typehints
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
@@ -27,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 # Functions over nested containers. Noticed by: tests/envs.
 __all__ = [
+    "FindableCheckpoint",
     "OpenCLI",
     "SafeCSVLogger",
     "accept_whole_numbers",
@@ -174,6 +176,14 @@ def count_step(optimizer: Any, step: Callable[[], Any]) -> None:
     optimizer._on_after_step()
 
 
+def forget_logged(trainer: Any) -> None:
+    """Let what was logged earlier in this epoch not be logged again.
+
+    Noticed by: tests/test_phases.py, which compares the rows of metrics.csv.
+    """
+    trainer.fit_loop.epoch_loop._results.reset()
+
+
 def log_as_of(trainer: Any, update: int) -> None:
     """Let Lightning pass logged metrics on as those of an update.
 
@@ -200,6 +210,29 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     writer._get_file_writer().add_summary(summary, step)
 
 
+class FindableCheckpoint(ModelCheckpoint):
+    """A callback whose checkpoints Lightning finds by ``ckpt_path="last"`` and ``"best"``.
+
+    Nothing else is left of `ModelCheckpoint`: a subclass has its own hooks, and gives `best_model_path`.
+
+    Noticed by: tests/checkpoint/test_names.py.
+    """
+
+    def __init__(self) -> None:
+        Callback.__init__(self)
+
+    state_key = Callback.state_key
+    on_train_batch_end = Callback.on_train_batch_end
+
+    def find_last(self, trainer: Any) -> Path | None:
+        """Return the latest checkpoint, if there is one. A subclass overrides it."""
+
+    def _find_last_checkpoints(self, trainer: Any) -> set[str]:
+        """Return the checkpoints among which Lightning takes the newest."""
+        path = self.find_last(trainer)
+        return set() if path is None else {str(path)}
+
+
 class OpenCLI(LightningCLI):
     """LightningCLI with its sections and its treatment of ``ckpt_path`` open to subclasses.
 
@@ -214,13 +247,12 @@ class OpenCLI(LightningCLI):
         """Leave out the callback of a section."""
         self._parser(self.subcommand).callback_keys.remove(name)
 
-    def check_ckpt_path(self, path: str) -> None:
-        """Check a checkpoint that is to be loaded. A subclass overrides it."""
+    def check_ckpt_path(self, path: str | None) -> None:
+        """Check a checkpoint that is to be loaded, or that there is none. A subclass overrides it."""
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is, where Lightning would merge the checkpoint's hyper-parameters."""
-        if path := self.config[self.config.subcommand].ckpt_path:
-            self.check_ckpt_path(path)
+        self.check_ckpt_path(self.config[self.config.subcommand].ckpt_path)
 
 
 def accept_whole_numbers() -> None:

@@ -82,7 +82,7 @@ def make_run(steps: list[int]) -> Run:
         "collect": {"total_env_steps": 2000},
         "trainer": {"default_root_dir": "somewhere"},
     }
-    return Run(Path("nowhere"), config, table.set_index("step"))
+    return Run(Path("nowhere"), "nowhere", config, table.set_index("step"))
 
 
 def test_what_is_kept_can_be_read_again_and_says_nothing_of_folders(tmp_path: Path) -> None:

@@ -23,9 +23,12 @@ class Decomposition(Component):
     Attributes:
         draws: what it learns from, and so what a batch has as ``subsequences``: random ``"steps"`` of
             episodes, whole ``"episodes"``, or ``"nothing"``.
+        needs: what its `reward` looks at of a transition beside observation, action and next observation, such
+            as facts of the episode.
     """
 
     draws: ClassVar[Literal["steps", "episodes", "nothing"]] = "steps"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()

@@ -59,6 +59,7 @@ class IRCR(Decomposition):
         "reward/largest": "what gets reward 1: largest R / T in the replay, largest R with `scale: episode`",
     }
     draws: ClassVar[Literal["nothing"]] = "nothing"
+    needs: ClassVar[tuple[str, ...]] = (keys.EPISODE_RETURN, keys.EPISODE_LENGTH)
     smallest: Tensor
     largest: Tensor
 

@@ -20,6 +20,7 @@ class UniformRedistribution(Decomposition):
     """
 
     draws: ClassVar[Literal["nothing"]] = "nothing"
+    needs: ClassVar[tuple[str, ...]] = (keys.EPISODE_RETURN, keys.EPISODE_LENGTH)
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R / T of each transition, ``[batch]``."""

@@ -15,6 +15,7 @@ class EnvironmentReward(Decomposition):
     """The environment's own per-step reward, which the others never see: the upper bound."""
 
     draws: ClassVar[Literal["nothing"]] = "nothing"
+    needs: ClassVar[tuple[str, ...]] = (keys.REWARD,)
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the true reward of each transition, ``[batch]``."""
@@ -26,6 +27,7 @@ class EpisodicReward(Decomposition):
     """Zero until an episode's last step, then its return: the lower bound, no decomposition."""
 
     draws: ClassVar[Literal["nothing"]] = "nothing"
+    needs: ClassVar[tuple[str, ...]] = (keys.EPISODE_RETURN, keys.DONE)
 
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return R at last steps and 0 elsewhere, ``[batch]``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Env, Wrapper
+from gymnasium.utils.seeding import np_random
 
 from rrd_lightning.envs.failures import UnusableValueError
 from rrd_lightning.spaces import single_precision, unit_actions
@@ -81,6 +82,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         That is the generator's state or the seed and, if the environment reports ``info["initial_state"]``,
         the value to pass to ``reset(options={"initial_state": ...})``.
         """
+        if seed is not None:
+            _seed_generator(self.unwrapped, seed)
         start = seed if seed is not None else _generator_state(self.unwrapped)
         self._return, self._unpaid, self._success = 0.0, 0, None
         self._episodes += self._steps > 0
@@ -160,6 +163,12 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
 
     def _unusable(self, what: str) -> UnusableValueError:
         return UnusableValueError(f"{what}; step {self._steps} of its episode {self._episodes}{self._seed}")
+
+
+def _seed_generator(env: Any, seed: int) -> None:
+    """Seed the generator that Gymnasium gives an environment, since some leave it to the caller to do so."""
+    if not isinstance(getattr(env, "np_random", None), np.random.RandomState):
+        env.np_random, _ = np_random(seed)
 
 
 def _generator_state(env: Any) -> Any:

@@ -44,7 +44,7 @@ class PartialEpisode:
         observations = [_index_numpy(state_dict["observations"], step) for step in range(length)]
         partial = cls(observations[0])
         partial.observations = observations
-        partial.actions = [action.numpy() for action in state_dict["actions"]]
+        partial.actions = [action.numpy()[()] for action in state_dict["actions"]]  # a Discrete's as numbers
         partial.true_rewards = state_dict["true_rewards"]
         return partial
 

@@ -61,6 +61,8 @@ class Encoder(ObservationEncoder):
         self._parts = parts = ObservationParts(observation_space, reader)
         self.random_shift = random_shift
         self.features = parts.vector_size
+        if random_shift and not parts.channels:
+            raise ParameterError("random_shift", random_shift, "is of images, which the observations have not")
         self.sees_images = parts.channels > 0
         if self.sees_images:
             features = IMAGE_FEATURES if bottleneck else DQN_FEATURES

@@ -9,6 +9,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks.observations import is_vector
 
 CLIP = 5.0  # standard deviations
@@ -69,6 +70,9 @@ class ObservationNormalizer(nn.Module):
 
     Attributes:
         moments: of each vector, by its name; a sole vector has the name ``observation``.
+
+    Raises:
+        ParameterError: if there is none.
     """
 
     def __init__(self, observation_space: Space[Any]) -> None:
@@ -80,11 +84,14 @@ class ObservationNormalizer(nn.Module):
         self.moments = nn.ModuleDict(
             {key: RunningMoments(part.shape[0]) for key, part in parts.items() if is_vector(part)}
         )
+        if not self.moments:
+            problem = "is of vectors, which the observations have not"
+            raise ParameterError("normalize_observations", True, problem)
 
     def forward(self, observation: Any) -> Any:
         """Normalise observations ``[...]``."""
         if not self._nested:
-            return self.moments[SOLE](observation) if self.moments else observation
+            return self.moments[SOLE](observation)
         normalized = observation.copy()
         for key, moments in self._moments():
             normalized[key] = moments(observation[key])

@@ -45,9 +45,9 @@ class ObservationParts:
             raise ParameterError(
                 "observation_space",
                 space,
-                f"{type(reader).__name__} serves vectors of floating numbers, uint8 images [channels, height, "
-                "width], [height, width, channels] or [height, width] of one size, Discrete, and a Dict of "
-                "these",
+                f"{type(reader).__name__} serves vectors of numbers, uint8 images [channels, height, width], "
+                "[height, width, channels] or [height, width] of one size, Discrete, and a Dict of these; "
+                "env.wrappers gymnasium.wrappers.FlattenObservation makes vectors of others",
             )
         self.channels = sum(shape[0] for shape in shapes)
         self.image_size: tuple[int, int] = next(iter(sizes), (0, 0))

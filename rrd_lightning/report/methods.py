@@ -80,7 +80,7 @@ def group(runs: list[Run]) -> tuple[list[Method], list[str]]:
             if other is not run:
                 shorter, longer = sorted((run, other), key=lambda each: each.env_steps)
                 named[name][run.seed] = longer
-                left_out.append(f"{shorter.folder}: has seed {run.seed} as {longer.folder}, which goes as far")
+                left_out.append(f"{shorter.name}: has seed {run.seed} as {longer.name}, which goes as far")
         for name, seeds in named.items():
             ordered = tuple(seeds[seed] for seed in sorted(seeds, key=repr))
             methods.append(Method(task, name, ordered, settings[ordered[0].folder]))

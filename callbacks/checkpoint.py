@@ -19,7 +19,7 @@ from rrd_lightning.data import nothing
 from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.private import FindableCheckpoint
-from rrd_lightning.run_folder import run_folder
+from rrd_lightning.run_folder import folder_of_runs, run_folder
 
 LAST = "last.ckpt"
 
@@ -74,7 +74,6 @@ class Checkpoint(FindableCheckpoint):
         self._intervals_saved = 0
         self._pending_best: float | None = None  # score of an evaluation that is still to be saved
         self._saving = False
-        self._begun = False  # whether there is something to save
         # Environment steps and updates at the latest save of any file, and of last.ckpt.
         self._saved: tuple[int, int] | None = None
         self._saved_last: tuple[int, int] | None = None
@@ -83,7 +82,6 @@ class Checkpoint(FindableCheckpoint):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
-        self._begun = False
         self._kept.folder = run_folder(trainer) / "checkpoints"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
@@ -99,17 +97,13 @@ class Checkpoint(FindableCheckpoint):
         own = self._kept.folder / LAST
         if own.is_file():
             return own
-        beside = Path(trainer.default_root_dir)
-        if trainer.logger and trainer.logger.save_dir is not None:
-            beside = Path(trainer.logger.save_dir) / str(trainer.logger.name or "")
-        found = [*beside.glob(f"version_*/checkpoints/{LAST}"), *beside.glob(f"checkpoints/{LAST}")]
+        found = folder_of_runs(trainer).glob(f"version_*/checkpoints/{LAST}")
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
         trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
-        self._begun = True
         if self._to_restore is None:
             # Before the first environment step the clock is negative.
             self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
@@ -175,8 +169,13 @@ class Checkpoint(FindableCheckpoint):
         With several processes only the latest regular save is left, since the others do not know of it.
         """
         self._end(trainer)
-        ended = self._begun and isinstance(exception, FailedEnvironmentError)
-        if ended and self.save_last and trainer.world_size == 1:
+        begun = trainer.state.fn == "fit" and self._to_restore is None
+        if (
+            isinstance(exception, FailedEnvironmentError)
+            and begun
+            and self.save_last
+            and trainer.world_size == 1
+        ):
             self._save_last(trainer, pl_module)
             rank_zero_info(f"Saved {self._kept.folder / LAST}")
 

@@ -74,6 +74,7 @@ class Checkpoint(FindableCheckpoint):
         self._intervals_saved = 0
         self._pending_best: float | None = None  # score of an evaluation that is still to be saved
         self._saving = False
+        self._begun = False  # whether there is something to save
         # Environment steps and updates at the latest save of any file, and of last.ckpt.
         self._saved: tuple[int, int] | None = None
         self._saved_last: tuple[int, int] | None = None
@@ -82,6 +83,7 @@ class Checkpoint(FindableCheckpoint):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
+        self._begun = False
         self._kept.folder = run_folder(trainer) / "checkpoints"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
@@ -104,6 +106,7 @@ class Checkpoint(FindableCheckpoint):
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
         trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
+        self._begun = True
         if self._to_restore is None:
             # Before the first environment step the clock is negative.
             self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
@@ -169,13 +172,8 @@ class Checkpoint(FindableCheckpoint):
         With several processes only the latest regular save is left, since the others do not know of it.
         """
         self._end(trainer)
-        begun = trainer.state.fn == "fit" and self._to_restore is None
-        if (
-            isinstance(exception, FailedEnvironmentError)
-            and begun
-            and self.save_last
-            and trainer.world_size == 1
-        ):
+        ended = self._begun and isinstance(exception, FailedEnvironmentError)
+        if ended and self.save_last and trainer.world_size == 1:
             self._save_last(trainer, pl_module)
             rank_zero_info(f"Saved {self._kept.folder / LAST}")
 

@@ -22,8 +22,8 @@ class Relabel(Callback):
     This is what ``rrd predict`` does. The columns are ``source`` (file or data set), ``episode``,
     ``step`` (the row of the action in the source; where actions are repeated, of the first of those that make
     one), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The sources are
-    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues;
-    at the end the parts are merged.
+    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues,
+    but for what was damaged since; at the end the parts are merged.
 
     Args:
         output: path of the Parquet file.
@@ -50,7 +50,7 @@ class Relabel(Callback):
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Skip the episodes that an interrupted run of this model has finished."""
         self._version = model_version(pl_module.decomposition)
-        trainer.datamodule.episodes_to_relabel.is_done = lambda *name: self._part(*name).exists()
+        trainer.datamodule.episodes_to_relabel.is_done = lambda *name: _is_intact(self._part(*name))
 
     def on_predict_batch_end(
         self,
@@ -94,7 +94,7 @@ class Relabel(Callback):
         staged = self.output.with_name(self.output.name + ".part")
         with parquet.ParquetWriter(staged, parquet.read_schema(present[0]), write_page_checksum=True) as writer:
             for part in present:
-                writer.write_table(_read_part(part))
+                writer.write_table(parquet.read_table(part, page_checksum_verification=True))
         staged.replace(self.output)
         shutil.rmtree(self._parts)
         rank_zero_info(f"Predicted rewards of {len(present)} episodes: {self.output}")
@@ -104,15 +104,15 @@ class Relabel(Callback):
         return self._parts / f"{key[:24]}.parquet"
 
 
-def _read_part(part: Path) -> Any:
-    """Read an episode's rewards, which an interrupted run may have left long ago."""
+def _is_intact(part: Path) -> bool:
+    """Tell whether an interrupted run has left an episode's rewards, with the checksums that it wrote."""
     from pyarrow import ArrowException, parquet
 
     try:
-        return parquet.read_table(part, page_checksum_verification=True)
-    except (ArrowException, OSError) as error:
-        problem = f"is damaged ({error}): delete it, and run the command again"
-        raise ParameterError("relabel.output", str(part), problem) from error
+        parquet.read_table(part, page_checksum_verification=True)
+    except (ArrowException, OSError):  # a missing file among them
+        return False
+    return True
 
 
 def model_version(model: nn.Module) -> str:

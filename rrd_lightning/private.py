@@ -16,7 +16,7 @@ import torch
 from jsonargparse import _typehints
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
@@ -40,6 +40,7 @@ __all__ = [
     "has_tensor_hooks",
     "lerp_all",
     "log_as_of",
+    "stop_by_evaluations",
     "tree_leaves",
     "tree_map",
     "unchecked_tensordict",
@@ -210,6 +211,16 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     writer._get_file_writer().add_summary(summary, step)
 
 
+def stop_by_evaluations(trainer: Any) -> None:
+    """Let `EarlyStopping` that watches an evaluation's metric look after evaluations, rather than after epochs.
+
+    Noticed by: tests/callbacks/test_evaluate.py.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("evaluate/"):
+            callback._check_on_train_epoch_end = False
+
+
 class FindableCheckpoint(ModelCheckpoint):
     """A callback whose checkpoints Lightning finds by ``ckpt_path="last"`` and ``"best"``.
 
@@ -222,6 +233,7 @@ class FindableCheckpoint(ModelCheckpoint):
         Callback.__init__(self)
 
     state_key = Callback.state_key
+    # The one hook of ModelCheckpoint that Checkpoint has no own of.
     on_train_batch_end = Callback.on_train_batch_end
 
     def find_last(self, trainer: Any) -> Path | None:

@@ -19,7 +19,7 @@ from rrd_lightning.data import nothing
 from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.private import FindableCheckpoint
-from rrd_lightning.run_folder import run_folder
+from rrd_lightning.run_folder import folder_of_runs, run_folder
 
 LAST = "last.ckpt"
 
@@ -99,10 +99,7 @@ class Checkpoint(FindableCheckpoint):
         own = self._kept.folder / LAST
         if own.is_file():
             return own
-        beside = Path(trainer.default_root_dir)
-        if trainer.logger and trainer.logger.save_dir is not None:
-            beside = Path(trainer.logger.save_dir) / str(trainer.logger.name or "")
-        found = [*beside.glob(f"version_*/checkpoints/{LAST}"), *beside.glob(f"checkpoints/{LAST}")]
+        found = folder_of_runs(trainer).glob(f"version_*/checkpoints/{LAST}")
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

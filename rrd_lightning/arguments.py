@@ -52,9 +52,9 @@ def expand(args: list[str]) -> list[str]:
     for place, option in enumerate(expanded[:-1], start=1):
         if option in CONFIG_OPTIONS:
             expanded[place] = find_config(expanded[place])
-            settings = read_settings(expanded[place])
-            root = (settings.get("trainer") or {}).get("default_root_dir") or root
-            name = settings.get("ckpt_path") or name
+            content = sections_of(expanded[place])
+            root = setting_in(content, "trainer", "default_root_dir") or root
+            name = setting_in(content, "ckpt_path") or name
         elif option == ROOT_OPTION:
             root = expanded[place]
     if CHECKPOINT_OPTION in expanded[:-1]:
@@ -63,24 +63,30 @@ def expand(args: list[str]) -> list[str]:
         del expanded[place : place + 2]
     if name is None:
         return expanded
-    name = str(local_path("ckpt_path", name))
     folder = str(local_path("trainer.default_root_dir", root))
-    checkpoint = find_checkpoint(name, folder, may_start=expanded[0] == "fit")
+    checkpoint = find_checkpoint(str(local_path("ckpt_path", name)), folder, may_start=expanded[0] == "fit")
     if checkpoint is None:
         return [*expanded, CHECKPOINT_OPTION, "null"]
     return expanded[:1] + saved_config(checkpoint) + expanded[1:] + [CHECKPOINT_OPTION, checkpoint]
 
 
-def read_settings(path: str) -> dict[str, Any]:
-    """Return the content of a configuration file.
+def sections_of(config: str) -> dict[str, Any]:
+    """Read a configuration file.
 
     Raises:
         ParameterError: if the file cannot be read, or a section of it is none.
     """
-    content = read_config(path)
+    content = read_config(config)
     for section in (*SECTIONS, "trainer"):
         if not isinstance(content.get(section), dict | None):
-            raise ParameterError(section, content[section], f"in {path}: must be a section with options")
+            raise ParameterError(section, content[section], f"in {config}: must be a section with options")
+    return content
+
+
+def setting_in(content: Any, *keys: str) -> Any:
+    """Return a setting of a configuration file's content; None if it does not set it."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
     return content
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.paths import local_path
 
+NAME = "lightning_logs"  # as Lightning calls it
 _folders: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
 _claimed: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
 
@@ -37,10 +38,21 @@ def set_run_folder(trainer: Any, folder: Path) -> None:
 def _of_first_process(trainer: Any) -> Path:
     if trainer in _claimed:
         return _claimed[trainer]
-    logger = trainer.loggers[0] if trainer.loggers else None
-    if isinstance(logger, CSVLogger | TensorBoardLogger):
+    if logger := _file_logger(trainer):
         return local_path("logger", logger.log_dir)
-    return new_folder(local_path("default_root_dir", trainer.default_root_dir), "lightning_logs")
+    return new_folder(local_path("default_root_dir", trainer.default_root_dir), NAME)
+
+
+def folder_of_runs(trainer: Any) -> Path:
+    """Return the folder with the runs beside a trainer's, in Python."""
+    if logger := _file_logger(trainer):
+        return Path(logger.log_dir).parent
+    return Path(trainer.default_root_dir) / NAME
+
+
+def _file_logger(trainer: Any) -> CSVLogger | TensorBoardLogger | None:
+    first = trainer.loggers[0] if trainer.loggers else None
+    return first if isinstance(first, CSVLogger | TensorBoardLogger) else None
 
 
 def new_folder(root: Path, name: str) -> Path:

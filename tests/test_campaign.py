@@ -26,7 +26,7 @@ budgets: [2000, 1000]
 seeds: [3, 4]
 arguments: --config debug
 tasks: {Pendulum-v1: "--evaluate.episodes 2"}
-methods: {RRD: "--model.decomposition RRD", "RRD, TD3": "--model.agent TD3"}
+methods: {RRD: "--model.decomposition RRD", "RRD, TD3": [--seed 1, --model.agent TD3]}
 """
 
 
@@ -42,6 +42,7 @@ def test_smaller_budgets_come_first_then_seeds_then_methods(tmp_path: Path) -> N
         (budget, seed, method) for budget in (1000, 2000) for seed in (3, 4) for method in ("RRD", "RRD, TD3")
     ]
     assert jobs[1].path == jobs[5].path == "Pendulum-v1/RRD_TD3/3"
+    assert jobs[1].arguments[-4:] == ("--seed", "1", "--model.agent", "TD3")
     assert jobs[0].arguments == (
         *("--config", "debug", "--evaluate.episodes", "2"),
         *("--model.decomposition", "RRD"),
@@ -57,7 +58,8 @@ def test_smaller_budgets_come_first_then_seeds_then_methods(tmp_path: Path) -> N
         ({"budgets": []}, "budgets: .* no list of numbers"),
         ({"seeds": 3}, "seeds: 3 is no list"),
         ({"methods": []}, "methods: needs names"),
-        ({"arguments": ["--config"]}, "arguments: .* no text"),
+        ({"arguments": [3]}, "arguments: .* no text"),
+        ({"tasks": {"Pendulum-v1": {"id": ""}}}, "Pendulum-v1: .* no text"),
         ({"methods": {"RRD, TD3": "", "RRD TD3": ""}}, "two runs of the same name"),
     ],
 )

@@ -77,7 +77,7 @@ def train(agent: Any, decomposition: Any, env_id: str) -> None:
     trainer = make_trainer(collect, evaluate, Checkpoint(), enable_checkpointing=True, logger=False)
     data = make_data(batch_size=8, rrd_batch_size=8, rrd_sample_size=4, train_batches=2)
     trainer.fit(module, data)
-    RRDModule.load_from_checkpoint("checkpoints/last.ckpt")
+    RRDModule.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt")
 
 
 def cases(kinds: Any) -> list[Any]:

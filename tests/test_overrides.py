@@ -36,8 +36,8 @@ DECOMPOSITIONS: list[type[Decomposition]] = [
 ]
 # Those that a twin stands in for, method by method; where nothing can, all methods are watched at once.
 WITH_A_TWIN: list[type] = [SAC, RRD]
-# The cuda_graph engine asks for the phase, and a checkpoint that is loaded for how to build.
-ELSEWHERE = {"phase", "build"}
+# The cuda_graph engine asks for the phase, a checkpoint that is loaded for how to build, and cloning for its error.
+ELSEWHERE = {"phase", "build", "cloning_error"}
 CONTINUOUS_ALONE = {"values"}
 
 

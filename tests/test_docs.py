@@ -188,3 +188,12 @@ def test_pictures_name_their_path(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run(evaluate={"episodes": 1}, callbacks=[Plots()], logger=CSVLogger(".", name="logs"))
     assert "Picture of the run: logs/version_0/plots/evaluation-000000300.png" in caplog.text
+
+
+def test_sections_that_errors_name_are_there() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    there = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.M)}
+    code = "".join(path.read_text() for path in (ROOT / "rrd_lightning").rglob("*.py"))
+    named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
+    assert named <= there
+    assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named

@@ -187,7 +187,9 @@ def test_a_campaign_goes_on_where_it_was_stopped_or_killed(tmp_path: Path) -> No
         while results.furthest(made) is None and campaign.poll() is None:
             time.sleep(0.2)
         campaign.send_signal(signal.SIGINT)
-        assert campaign.wait() == 128 + signal.SIGINT
+        output, _ = campaign.communicate()
+        assert campaign.returncode == 128 + signal.SIGINT
+        assert output.splitlines()[-1] == "[1/1] Pendulum-v1, RRD, seed 0: stopped"
     reached = results.furthest(kept)
     assert reached is not None
     assert "finished" not in results.read_provenance(kept)

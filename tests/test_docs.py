@@ -132,7 +132,7 @@ def test_networks_of_the_page_on_networks(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_reader_example_runs_by_its_class_path_and_is_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    example, _ = code_blocks("docs/demonstrations.md")
+    _, example, _ = code_blocks("docs/demonstrations.md")
     (tmp_path / "my_readers.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
     Path("demos").mkdir()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import RRDModule, agents, decomposition
@@ -21,7 +25,7 @@ from tests.runs import run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
 ]
 
@@ -197,3 +201,85 @@ def test_sections_that_errors_name_are_there() -> None:
     named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
     assert named <= there
     assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named
+
+
+ALGORITHMS = ROOT / "docs/algorithms"
+ABSTRACT = {"Agent", "ActorCritic", "Decomposition", "LearnedReward"}
+CONCRETE = [each for each in COMPONENTS if issubclass(each, Component) and each.__name__ not in ABSTRACT]
+
+
+def settings_of(page: Path, heading: str) -> dict[str, str]:
+    """The defaults of a page's table of options."""
+    _, _, part = page.read_text().partition(f"## {heading}\n")
+    rows = re.findall(r"^\| `(\w+)` \| `([^|]*)` \|", part.partition("\n## ")[0], flags=re.MULTILINE)
+    return dict(rows)
+
+
+def defaults_of(component: type[Component], *others: str) -> dict[str, str]:
+    parameters = list(inspect.signature(component.__init__).parameters.values())[3:]
+    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in others]
+    return {each.name: yaml_of(each.default) for each in named}
+
+
+def yaml_of(default: Any) -> str:
+    return str(list(default)) if isinstance(default, tuple) else json.dumps(default).strip('"')
+
+
+@pytest.mark.parametrize("component", CONCRETE)
+def test_each_component_has_a_page_with_its_own_options(component: type[Component]) -> None:
+    (page,) = (each for each in ALGORITHMS.glob("*.md") if f"(`{component.__name__}`)\n" in each.read_text())
+    found, own = settings_of(page, "Settings"), defaults_of(component)
+    assert found.keys() == own.keys()
+    assert all(str(found[name]) == own[name] or float(found[name]) == float(own[name]) for name in own)
+    assert f"({page.name})" in (ALGORITHMS / "README.md").read_text()
+
+
+def test_shared_options_have_their_own_tables() -> None:
+    index = ALGORITHMS / "README.md"
+    sizes = "policy_outputs", "action_inputs", "value_outputs"
+    shared = {"actor-critics": defaults_of(agents.ActorCritic, *sizes)}
+    shared["reward models"] = defaults_of(decomposition.LearnedReward)
+    for heading, own in shared.items():
+        found = settings_of(index, f"Options of {heading}")
+        assert found.keys() == own.keys()
+        assert all(found[name] == own[name] or float(found[name]) == float(own[name]) for name in own)
+
+
+def commands_of(page: Path) -> list[str]:
+    """Those of blocks and of tables that name a packaged configuration."""
+    found = re.findall(r"(?:^    |`)(rrd fit --config [^`\n]+)", page.read_text(), flags=re.MULTILINE)
+    return [each for each in found if "FOLDER" not in each and "my_package" not in each]
+
+
+WITH_COMMANDS = [ROOT / "README.md", ROOT / "docs/migration.md", *sorted(ALGORITHMS.glob("*.md"))]
+COMMANDS = sorted({command for page in WITH_COMMANDS for command in commands_of(page)})
+
+
+def config_of(command: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The whole configuration of a command, which is only parsed."""
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split()[1:], "--print_config"])
+    assert stop.value.code == 0
+    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return config
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_pages_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_of(command, capsys)
+    for part in ("agent", "decomposition"):
+        if option := re.search(rf"--model.{part} (\w+)", command):
+            assert config["model"][part]["class_path"].endswith(f".{option[1]}")
+
+
+def test_each_option_that_the_migration_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/migration.md").read_text()
+    named = {tuple(name.split(".")) for name in re.findall(r"`--(\w+\.[\w.]+)", text)}
+    components = {name[2] for name in named if name[0] == "model" and name[2:]}
+    options: set[str] = set()
+    for component in [*CONCRETE, agents.ActorCritic, decomposition.LearnedReward]:
+        options |= defaults_of(component).keys()
+    assert components <= options
+    config = config_of("rrd fit --config debug", capsys)
+    for section, option, *_ in named:
+        assert option in config[section], option

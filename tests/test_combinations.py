@@ -139,6 +139,6 @@ def test_no_update_is_made_of_episodes_whose_success_is_unknown() -> None:
 
 
 def test_episodes_that_never_end_teach_nothing() -> None:
-    message = "total_env_steps=300: is spent with 0 transitions of finished episodes"
+    message = "total_env_steps=300: is spent with 0 steps of finished episodes"
     with pytest.raises(ParameterError, match=message):
         run("Bounded-v0", module={"decomposition": decomposition.IRCR})

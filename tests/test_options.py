@@ -136,10 +136,12 @@ def test_options_of_the_trainer(option: str, message: str, capsys: pytest.Captur
     assert not [path for path in Path().iterdir() if ":" in path.name or path.name == "s3"]
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_precisions_are_refused_by_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    args = [command, "--config=debug", "--trainer.precision=64-true", "--trainer.accelerator=cpu"]
-    assert "trainer.precision='64-true'" in error_of(args, capsys)
+def test_precisions_are_refused_by_every_command() -> None:
+    main([*DEBUG, "--collect.total_env_steps=600"])
+    for command in ("fit", "validate", "test"):
+        with pytest.raises(SystemExit, match="trainer.precision='64-true'"):
+            main([command, "--ckpt_path=last", "--trainer.precision=64-true", "--trainer.accelerator=cpu"])
+    assert len(list(Path("runs").glob("*/version_*"))) == 1
 
 
 def test_precisions_are_refused_in_python() -> None:

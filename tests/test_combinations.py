@@ -128,7 +128,7 @@ def test_what_makes_no_sense_is_an_error_before_anything_is_done(
 
 
 def test_images_have_nothing_to_normalise() -> None:
-    with pytest.raises(ParameterError, match="normalize_observations=True: is of vectors"):
+    with pytest.raises(ParameterError, match="normalize_observations=True: must be false"):
         RRDModule(IMAGE, spaces.Discrete(2), agents.DQN, normalize_observations=True)
 
 

@@ -139,7 +139,7 @@ def test_options_of_the_trainer(option: str, message: str, capsys: pytest.Captur
 def test_precisions_are_refused_by_every_command() -> None:
     main([*DEBUG, "--collect.total_env_steps=600"])
     for command in ("fit", "validate", "test"):
-        with pytest.raises(SystemExit, match="trainer.precision='64-true'"):
+        with pytest.raises(SystemExit, match=r"trainer.precision='64-true'"):
             main([command, "--ckpt_path=last", "--trainer.precision=64-true", "--trainer.accelerator=cpu"])
     assert len(list(Path("runs").glob("*/version_*"))) == 1
 

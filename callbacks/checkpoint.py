@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from rrd_lightning.callbacks.signals import DeferredSignals
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.generators import set_generators
-from rrd_lightning.checkpoint.kept import KeptCheckpoints
+from rrd_lightning.checkpoint.kept import BEST, KeptCheckpoints
 from rrd_lightning.checkpoint.replay import load_replay, redistribute_replays
 from rrd_lightning.checkpoint.shards import read_shard, shard, write_shards
 from rrd_lightning.data import nothing
 from rrd_lightning.envs import FailedEnvironmentError
 from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.private import FindableCheckpoint
+from rrd_lightning.run_folder import folder_of_runs, run_folder
 
 LAST = "last.ckpt"
 
 
-class Checkpoint(LightningCheckpoint):
+class Checkpoint(FindableCheckpoint):
     """Writes ``checkpoints/last.ckpt`` and the best checkpoints, each with its replay beside it.
 
     ``last.ckpt`` is written at the end of an iteration, after its evaluation if there is one. It holds
@@ -37,6 +38,9 @@ class Checkpoint(LightningCheckpoint):
     A save writes only the episodes that are new since the last one. On SIGINT and SIGTERM the run
     finishes its update, saves, and exits with status 128 + the signal's number; the scheduler's
     requeue signal is passed on to Lightning after the save.
+
+    ``ckpt_path="last"`` of the trainer is the newest ``last.ckpt`` of this callback's run or, before its first,
+    of the runs beside it; ``"best"`` is the ``best.ckpt`` of this callback's run.
 
     With several processes, each writes a folder of its own: its replay, generators and environments.
 
@@ -70,6 +74,7 @@ class Checkpoint(LightningCheckpoint):
         self._intervals_saved = 0
         self._pending_best: float | None = None  # score of an evaluation that is still to be saved
         self._saving = False
+        self._begun = False  # whether there is something to save
         # Environment steps and updates at the latest save of any file, and of last.ckpt.
         self._saved: tuple[int, int] | None = None
         self._saved_last: tuple[int, int] | None = None
@@ -78,14 +83,30 @@ class Checkpoint(LightningCheckpoint):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
-        self._kept.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        self._begun = False
+        self._kept.folder = run_folder(trainer) / "checkpoints"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
             require_writable("checkpoint", self._kept.folder)
+
+    @property
+    def best_model_path(self) -> str:  # type: ignore[override]
+        """Path of the best checkpoint; empty if there is none."""
+        best = self._kept.folder / BEST
+        return str(best) if best.is_file() else ""
+
+    def find_last(self, trainer: Any) -> Path | None:
+        """Return ``last.ckpt`` of this callback's run or, before it has one, the newest of the runs beside."""
+        own = self._kept.folder / LAST
+        if own.is_file():
+            return own
+        found = folder_of_runs(trainer).glob(f"version_*/checkpoints/{LAST}")
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Replace Lightning's signal handlers, and restore the replay and the generators."""
         self._signals.install()
         trainer.datamodule.before_step = lambda: self._save_between_steps(trainer, pl_module)
+        self._begun = True
         if self._to_restore is None:
             # Before the first environment step the clock is negative.
             self._intervals_saved = min(self._intervals_saved, pl_module.progress // self.every_n_env_steps)
@@ -151,13 +172,8 @@ class Checkpoint(LightningCheckpoint):
         With several processes only the latest regular save is left, since the others do not know of it.
         """
         self._end(trainer)
-        begun = trainer.state.fn == "fit" and self._to_restore is None
-        if (
-            isinstance(exception, FailedEnvironmentError)
-            and begun
-            and self.save_last
-            and trainer.world_size == 1
-        ):
+        ended = self._begun and isinstance(exception, FailedEnvironmentError)
+        if ended and self.save_last and trainer.world_size == 1:
             self._save_last(trainer, pl_module)
             rank_zero_info(f"Saved {self._kept.folder / LAST}")
 

@@ -31,7 +31,8 @@ class Collect(Callback):
 
     Before each iteration's steps, also in the warm-up, it calls ``on_collection(trainer, pl_module)`` of
     every callback that has this method. All processes have then made the same number of steps and
-    updates.
+    updates. After the steps it calls ``on_episodes(trainer, pl_module, episodes)`` with the episodes that
+    have ended, as the replay takes them.
 
     Args:
         env: the environment to collect in.
@@ -168,10 +169,10 @@ class Collect(Callback):
 
     def _refill(self, rollout: Rollout, trainer: Any, module: Any) -> None:
         replay = trainer.datamodule.replay
-        _call_on_collection(trainer, module)
+        _call(trainer, "on_collection", module)
         while not self._warmed_up(trainer, module, replay):
             self._collect(rollout, trainer, module, random=True)
-            _call_on_collection(trainer, module)
+            _call(trainer, "on_collection", module)
         self._collect(rollout, trainer, module)
 
     def _warmed_up(self, trainer: Any, module: Any, replay: EpisodeReplay) -> bool:
@@ -209,6 +210,7 @@ class Collect(Callback):
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
         module.observe(episode[keys.OBSERVATION] for episode in finished)
+        _call(trainer, "on_episodes", module, finished)
         self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration
         self._spent["steps"] += self.env_steps_per_iteration
@@ -296,7 +298,7 @@ class Collect(Callback):
             trainer.datamodule.refill = nothing
 
 
-def _call_on_collection(trainer: Any, module: Any) -> None:
+def _call(trainer: Any, name: str, *args: Any) -> None:
     for callback in trainer.callbacks:
-        if hook := getattr(callback, "on_collection", None):
-            hook(trainer, module)
+        if hook := getattr(callback, name, None):
+            hook(trainer, *args)

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 
 from rrd_lightning.distributed import interleaved
 from rrd_lightning.judging import FIGURES, judge, summarize
+from rrd_lightning.private import stop_by_evaluations
 
 
 class Judge(Callback):
@@ -16,6 +17,10 @@ class Judge(Callback):
 
     def __init__(self) -> None:
         self._judged: list[dict[str, float]] = []
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Let `EarlyStopping` count evaluations if it watches one of their figures."""
+        stop_by_evaluations(trainer)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Discard the figures of the previous evaluation."""

@@ -12,13 +12,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rrd_lightning import keys
+from rrd_lightning.callbacks.monitor import Monitor
+from rrd_lightning.pictures import drawing
+from rrd_lightning.run_folder import run_folder
 
 
 class Plots(Callback):
     """Plots each evaluation into ``plots/`` of the run, and to TensorBoard and Weights & Biases.
 
     Left: mean and range of the evaluation returns against environment steps. Right: predicted and true
-    reward of each step of the first episode.
+    reward of each step of the first episode. With a `Monitor`, and where success is known, a third shows its
+    success rate and predicted returns, and when it warned.
     """
 
     def __init__(self) -> None:
@@ -30,7 +34,7 @@ class Plots(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Start a new curve in the run's folder; a collective call, so every process makes it."""
         self._curve = []
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "plots"
+        self._folder = run_folder(trainer) / "plots"
 
     def on_validation_batch_end(
         self,
@@ -53,15 +57,18 @@ class Plots(Callback):
         steps = pl_module.env_steps
         returns = (trainer.callback_metrics[f"evaluate/return_{name}"] for name in ("mean", "min", "max"))
         self._curve.append([steps, *map(float, returns)])
-        figure = draw(self._curve, *self._episode)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path = self._folder / f"evaluation-{steps:09d}.png"
-        figure.savefig(self._path, dpi=100)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("evaluation", figure, steps, close=False)
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("evaluation", [str(self._path)])
+        monitor = next((each for each in trainer.callbacks if isinstance(each, Monitor)), None)
+        collected = (monitor.curve, monitor.warned) if monitor and monitor.curve else None
+        figure = draw(self._curve, *self._episode, collected)
+        path = self._folder / f"evaluation-{steps:09d}.png"
+        with drawing(path):
+            figure.savefig(path, dpi=100)
+            self._path = path
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure("evaluation", figure, steps, close=False)
+                elif isinstance(logger, WandbLogger):
+                    logger.log_image("evaluation", [str(path)])
 
     on_test_batch_end = on_validation_batch_end
     on_test_end = on_validation_end
@@ -80,16 +87,23 @@ class Plots(Callback):
         self._curve = state_dict["curve"]
 
 
-def draw(curve: list[list[float]], predicted: Tensor, true: Tensor) -> Figure:
+def draw(
+    curve: list[list[float]],
+    predicted: Tensor,
+    true: Tensor,
+    collected: tuple[list[list[float]], list[int]] | None = None,
+) -> Figure:
     """Draw learning curve and rewards.
 
     Args:
         curve: ``[evaluation, 4]``: environment steps, and mean, smallest and largest return.
         predicted: ``[T]``, the reward model's rewards of an episode's steps.
         true: ``[T]``, the environment's rewards.
+        collected: ``[logging, 3]``, environment steps, success rate and mean predicted return of the episodes
+            collected last; and environment steps of warnings.
     """
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    returns, rewards = figure.subplots(1, 2)
+    figure = Figure(figsize=(16 if collected else 11, 4), layout="constrained")
+    returns, rewards, *others = figure.subplots(1, 3 if collected else 2)
     steps, mean, low, high = zip(*curve, strict=True)
     returns.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="range over episodes")
     returns.plot(steps, mean, marker="o", markersize=3, label="mean")
@@ -99,4 +113,19 @@ def draw(curve: list[list[float]], predicted: Tensor, true: Tensor) -> Figure:
     rewards.plot(predicted.numpy(), linewidth=1, color="C1", label="predicted")
     rewards.set(xlabel="step of the episode", ylabel="reward per step", title="Reward of one episode")
     rewards.legend(frameon=False)
+    if collected:
+        draw_collected(others[0], *collected)
     return figure
+
+
+def draw_collected(axes: Any, curve: list[list[float]], warned: list[int]) -> None:
+    """Draw success rate and predicted return against environment steps, and a line for each warning."""
+    steps, success, predicted = zip(*curve, strict=True)
+    axes.plot(steps, success, color="C2")
+    axes.set(xlabel="environment steps", ylim=(-0.05, 1.05), title="Episodes collected last")
+    axes.set_ylabel("success rate", color="C2")
+    right = axes.twinx()
+    right.plot(steps, predicted, color="C1")
+    right.set_ylabel("predicted return", color="C1")
+    for place in warned:
+        axes.axvline(place, color="C3", linestyle=":")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rrd_lightning.callbacks.collect import Collect
 
-SECONDS_BETWEEN_DRAWS = 0.5
+SECONDS_BETWEEN_DRAWS, SECONDS_BETWEEN_LINES = 0.5, 60.0
+LINE = "{n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"
 
 
 class EnvStepProgressBar(ProgressBar):
     """Shows environment steps, the latest evaluated return and the updates per second.
 
     In a run without an environment it counts updates. Unlike Lightning's bars, which are updated after
-    every batch, it is updated once per iteration and drawn at most twice a second.
+    every batch, it is updated once per iteration and drawn at most twice a second. Where standard error is no
+    terminal, as in a log file, it is a line a minute.
     """
 
     def __init__(self) -> None:
@@ -36,13 +38,16 @@ class EnvStepProgressBar(ProgressBar):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the bar."""
         collect = next((each for each in trainer.callbacks if isinstance(each, Collect)), None)
+        drawn = sys.stderr.isatty() or _in_notebook()
         self._bar = tqdm(
             total=collect.total_env_steps if collect else max(trainer.max_steps, 0) or None,
             unit=" env steps" if collect else " updates",
             unit_scale=True,
             dynamic_ncols=True,
-            mininterval=SECONDS_BETWEEN_DRAWS,
-            file=sys.stderr,
+            mininterval=SECONDS_BETWEEN_DRAWS if drawn else SECONDS_BETWEEN_LINES,
+            maxinterval=10 if drawn else SECONDS_BETWEEN_LINES,
+            bar_format=None if drawn else LINE,
+            file=sys.stderr if drawn else _Lines(sys.stderr),
             disable=not self._enabled,
         )
         self._first_step = trainer.global_step
@@ -80,3 +85,22 @@ class EnvStepProgressBar(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Lines:
+    """Writes each state of a bar on a line of its own."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self._file.write(line + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _in_notebook() -> bool:
+    shell: Any = sys.modules.get("IPython")
+    return shell is not None and "IPKernelApp" in getattr(shell.get_ipython(), "config", ())

@@ -13,6 +13,7 @@ from torch import nn
 
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
 
 
 class Relabel(Callback):
@@ -21,15 +22,15 @@ class Relabel(Callback):
     This is what ``rrd predict`` does. The columns are ``source`` (file or data set), ``episode``,
     ``step`` (the row of the action in the source; where actions are repeated, of the first of those that make
     one), ``predicted_reward`` and ``model_version`` (a hash of the reward model's parameters). The sources are
-    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues;
-    at the end the parts are merged.
+    only read. Each finished episode is written to ``<output>.parts/``, from which an interrupted run continues,
+    but for what was damaged since; at the end the parts are merged.
 
     Args:
         output: path of the Parquet file.
     """
 
     def __init__(self, output: str = "rewards.parquet") -> None:
-        self.output = Path(output)
+        self.output = local_path("relabel.output", output)
         self._parts = self.output.with_name(self.output.name + ".parts")
         self._version = ""
 
@@ -49,7 +50,7 @@ class Relabel(Callback):
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Skip the episodes that an interrupted run of this model has finished."""
         self._version = model_version(pl_module.decomposition)
-        trainer.datamodule.episodes_to_relabel.is_done = lambda *name: self._part(*name).exists()
+        trainer.datamodule.episodes_to_relabel.is_done = lambda *name: _is_intact(self._part(*name))
 
     def on_predict_batch_end(
         self,
@@ -77,7 +78,7 @@ class Relabel(Callback):
         )
         part = self._part(source, name)
         staged = part.with_suffix(".part")
-        parquet.write_table(table, staged)
+        parquet.write_table(table, staged, write_page_checksum=True)
         staged.replace(part)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
@@ -91,9 +92,9 @@ class Relabel(Callback):
         parts = [self._part(entry.source.name, entry.episode) for entry in entries]
         present = [part for part in parts if part.exists()]  # skipped episodes have none
         staged = self.output.with_name(self.output.name + ".part")
-        with parquet.ParquetWriter(staged, parquet.read_schema(present[0])) as writer:
+        with parquet.ParquetWriter(staged, parquet.read_schema(present[0]), write_page_checksum=True) as writer:
             for part in present:
-                writer.write_table(parquet.read_table(part))
+                writer.write_table(parquet.read_table(part, page_checksum_verification=True))
         staged.replace(self.output)
         shutil.rmtree(self._parts)
         rank_zero_info(f"Predicted rewards of {len(present)} episodes: {self.output}")
@@ -101,6 +102,17 @@ class Relabel(Callback):
     def _part(self, source: str, name: str) -> Path:
         key = hashlib.sha256("\0".join([source, name, self._version]).encode()).hexdigest()
         return self._parts / f"{key[:24]}.parquet"
+
+
+def _is_intact(part: Path) -> bool:
+    """Tell whether an interrupted run has left an episode's rewards, with the checksums that it wrote."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        parquet.read_table(part, page_checksum_verification=True)
+    except (ArrowException, OSError):  # a missing file among them
+        return False
+    return True
 
 
 def model_version(model: nn.Module) -> str:

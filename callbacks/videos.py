@@ -15,8 +15,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
 from rrd_lightning.errors import require_positive
-from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes
+from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes, drawing
 from rrd_lightning.private import write_summary
+from rrd_lightning.run_folder import run_folder
 
 
 class Videos(Callback):
@@ -44,7 +45,7 @@ class Videos(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the run's folder; a collective call, so every process makes it."""
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._folder = run_folder(trainer)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Discard the episodes of the previous validation."""
@@ -79,13 +80,13 @@ class Videos(Callback):
         self._shown.sort(key=lambda episode: not episode.success)
         figure = draw_episodes(self._shown)
         path = self._folder / "plots" / f"reward-{clock:09d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("reward", figure, clock, close=False)
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("reward", [str(path)])
+        with drawing(path):
+            figure.savefig(path, dpi=100)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure("reward", figure, clock, close=False)
+                elif isinstance(logger, WandbLogger):
+                    logger.log_image("reward", [str(path)])
         for number, episode in enumerate(self._shown):
             if episode.frames is not None:
                 self._write_video(trainer, animate(episode), f"episode-{number}", clock)
@@ -99,13 +100,13 @@ class Videos(Callback):
             rank_zero_warn("videos are skipped, since ffmpeg is missing: pip install 'rrd-lightning[video]'")
             return
         path = self._folder / "videos" / f"{name}-{clock:09d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(path, frames, fps=self.frames_per_second, codec="libx264", macro_block_size=2)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                _add_animation(logger.experiment, name, frames, clock, self.frames_per_second)
-            elif isinstance(logger, WandbLogger):
-                logger.log_video(name, [str(path)])
+        with drawing(path):
+            imageio.imwrite(path, frames, fps=self.frames_per_second, codec="libx264", macro_block_size=2)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    _add_animation(logger.experiment, name, frames, clock, self.frames_per_second)
+                elif isinstance(logger, WandbLogger):
+                    logger.log_video(name, [str(path)])
 
 
 def _add_animation(writer: Any, name: str, frames: np.ndarray[Any, Any], clock: int, rate: int) -> None:

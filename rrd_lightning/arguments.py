@@ -11,10 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rrd_lightning.agents import Agent
 from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.config_files import read_config
 from rrd_lightning.datasets import Reader
 from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks import find_class
+from rrd_lightning.paths import local_path
 from rrd_lightning.replay import PairedSampler
 
 # What of a configuration a checkpoint holds; the trainer's part, which may name any callback, is the user's.
@@ -46,28 +48,46 @@ def expand(args: list[str]) -> list[str]:
         option, equals, value = arg.partition("=")
         with_value = equals and option in {*CONFIG_OPTIONS, CHECKPOINT_OPTION, ROOT_OPTION}
         expanded += [option, value] if with_value else [arg]
-    root = DEFAULT_ROOT
+    root, name = DEFAULT_ROOT, None
     for place, option in enumerate(expanded[:-1], start=1):
         if option in CONFIG_OPTIONS:
             expanded[place] = find_config(expanded[place])
-            root = root_in(expanded[place]) or root
+            content = sections_of(expanded[place])
+            root = setting_in(content, "trainer", "default_root_dir") or root
+            name = setting_in(content, "ckpt_path") or name
         elif option == ROOT_OPTION:
             root = expanded[place]
-    if CHECKPOINT_OPTION not in expanded[:-1]:
+    if CHECKPOINT_OPTION in expanded[:-1]:
+        place = expanded.index(CHECKPOINT_OPTION)
+        name = expanded[place + 1]
+        del expanded[place : place + 2]
+    if name is None:
         return expanded
-    place = expanded.index(CHECKPOINT_OPTION)
-    checkpoint = find_checkpoint(expanded[place + 1], root, may_start=expanded[0] == "fit")
-    rest = expanded[1:place] + expanded[place + 2 :]
+    folder = str(local_path("trainer.default_root_dir", root))
+    checkpoint = find_checkpoint(str(local_path("ckpt_path", name)), folder, may_start=expanded[0] == "fit")
     if checkpoint is None:
-        return expanded[:1] + rest
-    return expanded[:1] + saved_config(checkpoint) + [CHECKPOINT_OPTION, checkpoint] + rest
+        return [*expanded, CHECKPOINT_OPTION, "null"]
+    return expanded[:1] + saved_config(checkpoint) + expanded[1:] + [CHECKPOINT_OPTION, checkpoint]
 
 
-def root_in(config: str) -> str | None:
-    """Return ``trainer.default_root_dir`` of a configuration file, if it sets it."""
-    content = yaml.safe_load(Path(config).read_text())
-    trainer = content.get("trainer") if isinstance(content, dict) else None
-    return trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+def sections_of(config: str) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        ParameterError: if the file cannot be read, or a section of it is none.
+    """
+    content = read_config(config)
+    for section in (*SECTIONS, "trainer"):
+        if not isinstance(content.get(section), dict | None):
+            raise ParameterError(section, content[section], f"in {config}: must be a section with options")
+    return content
+
+
+def setting_in(content: Any, *keys: str) -> Any:
+    """Return a setting of a configuration file's content; None if it does not set it."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
 
 
 def saved_config(checkpoint: str) -> list[str]:
@@ -96,26 +116,26 @@ def _class_path(value: Any, *, plain: bool) -> Any:
 
 
 def find_checkpoint(name: str, root: str, *, may_start: bool) -> str | None:
-    """Return a checkpoint's path; ``last`` is the newest ``last.ckpt`` of the runs in a folder.
+    """Return a checkpoint's path; ``last`` and ``best`` are the newest of this name of the runs in a folder.
 
     Args:
-        name: ``last``, or a path.
+        name: ``last``, ``best``, or a path.
         root: the folder of runs.
-        may_start: return None if there is no ``last.ckpt`` yet, so that the same command starts a job
+        may_start: return None if there is no such file yet, so that the same command starts a job
             and resumes it.
 
     Raises:
-        ParameterError: if there is no ``last.ckpt`` and `may_start` is false.
+        ParameterError: if there is no such file and `may_start` is false.
     """
-    if name != "last":
+    if name not in ("last", "best"):
         return name
-    found = list(Path(root).glob("*/version_*/checkpoints/last.ckpt"))
+    found = list(Path(root).glob(f"*/version_*/checkpoints/{name}.ckpt"))
     if found:
         return str(max(found, key=lambda path: path.stat().st_mtime))
     if may_start:
-        rank_zero_info(f"No last.ckpt in {root} yet: starting a new run")
+        rank_zero_info(f"No {name}.ckpt in {root} yet: starting a new run")
         return None
-    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/last.ckpt")
+    raise ParameterError("ckpt_path", name, f"there is no {root}/*/version_*/checkpoints/{name}.ckpt")
 
 
 def find_config(name: str) -> str:
@@ -124,8 +144,9 @@ def find_config(name: str) -> str:
     Raises:
         ParameterError: if there is neither; the message lists the packaged ones.
     """
-    if Path(name).is_file():
-        return name
+    path = local_path("config", name)
+    if path.is_file():
+        return str(path)
     paths = [Path(str(path)) for path in files("rrd_lightning.configs").iterdir()]
     packaged = {path.stem: str(path) for path in paths if path.suffix == ".yaml"}
     if name not in packaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -12,7 +13,9 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
@@ -23,12 +26,14 @@ from rrd_lightning.callbacks import (
     EnvStepProgressBar,
     Evaluate,
     Judge,
+    Monitor,
     Plots,
     Relabel,
     Videos,
 )
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.config_files import MergingConfigFile
 from rrd_lightning.data import ReplayDataModule
 from rrd_lightning.envs import Environment
 from rrd_lightning.envs.environment import require_feedback
@@ -36,7 +41,11 @@ from rrd_lightning.errors import ParameterError
 from rrd_lightning.export import export
 from rrd_lightning.frames import stack_space
 from rrd_lightning.module import RRDModule
-from rrd_lightning.private import OpenCLI, SafeCSVLogger
+from rrd_lightning.paths import local_path
+from rrd_lightning.private import OpenCLI, SafeCSVLogger, accept_whole_numbers
+from rrd_lightning.record import record
+from rrd_lightning.run_folder import new_folder, run_folder, set_run_folder
+from rrd_lightning.trainer_options import check_trainer_options, refused_by_lightning, require_precision
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # collect.total_env_steps ends the run
@@ -61,7 +70,19 @@ def report(args: list[str]) -> None:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the configuration next to the logs and, without the trainer's section, into checkpoints."""
+    """Writes the configuration into the run's folder and, without the trainer's section, into checkpoints."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder together with all processes."""
+        run_folder(trainer)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file."""
+        self.parser.save(self.config, run_folder(trainer) / self.config_filename, skip_none=False)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -138,6 +159,14 @@ class RRDCLI(OpenCLI):
         commands = LightningCLI.subcommands()
         return {name: commands[name] for name in ("fit", "validate", "test", "predict")}
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Let dictionaries of several configuration files merge, and whole numbers be written as 1e6."""
+        accept_whole_numbers()
+        parser = self.parser_class(**kwargs)
+        help = "A configuration file, or the name of a packaged one. Several merge."
+        parser.add_argument("-c", "--config", action=MergingConfigFile, help=help)
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections, and link the environment to the parts that need it."""
         parser.add_class_arguments(OptionalEnvironment, "env")
@@ -160,60 +189,96 @@ class RRDCLI(OpenCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args` without LightningCLI's warning that they replace `sys.argv`."""
+        # Another class than the default one would keep that one's defaults for options of the same name.
+        found = parser.parse_args([arg for arg in args if not arg.startswith("--print_config")])
+        for part in ("agent", "decomposition"):
+            if path := getattr(found[found.subcommand].model[part], "class_path", None):
+                self._parser(found.subcommand).set_defaults({f"model.{part}": {"class_path": path}})
         self.config = parser.parse_args(args)
 
-    def check_ckpt_path(self, path: str) -> None:
+    def check_ckpt_path(self, path: str | None) -> None:
         """Only check the checkpoint, since `expand` has merged its configuration already.
 
         Raises:
-            ParameterError: if the checkpoint does not exist or is damaged; a configuration file may have
-                named it.
+            ParameterError: if it does not exist or is damaged, or an untrained model would be judged.
         """
-        read_checkpoint(path)
+        if path is not None:
+            read_checkpoint(path)
+        elif (command := self.config.subcommand) != "fit":
+            problem = f"rrd {command} needs a trained model: give the path of a checkpoint, last or best"
+            raise ParameterError("ckpt_path", path, problem)
 
     def before_fit(self) -> None:
-        """Check what involves several sections, before loggers create folders."""
+        """Check what involves several sections, before the run's folder is made."""
         if not self.section("env") and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
+        self.datamodule.check_demonstrations(self.model, self.trainer, self.section("ckpt_path"))
         if self.section("env"):
             self.section("collect").check(self.datamodule, self.trainer.world_size)
-        require_writable("trainer.default_root_dir", Path(self.trainer.default_root_dir))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make a new folder ``root/env-id/version_N``, and the default loggers in it."""
+        trainer: Any = self.trainer
+        env = self.section("env")
+        require_precision(trainer)
+        root = Path(trainer.default_root_dir)
+        require_writable("trainer.default_root_dir", root)
+        if trainer.fast_dev_run:
+            return
+        name = env.id.replace("/", "-") if env else "demonstrations"
+        folder = new_folder(root, name) if trainer.is_global_zero else root / name / "version_of_first_process"
+        set_run_folder(trainer, folder)
+        if self.section("trainer").logger in (None, True):
+            trainer.loggers = self._loggers(folder)
+
+    before_validate = before_test = before_predict = _begin
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the default loggers and callbacks."""
+        """Add the default callbacks."""
         config = self.section("trainer")
+        if (project := self.section("wandb_project")) and find_spec("wandb") is None:
+            raise ParameterError("wandb_project", project, "needs wandb: pip install wandb")
         callbacks: list[Callback] = [Videos()]
         if self.section("env"):
-            callbacks.append(Plots())
+            callbacks += [Monitor(), Plots()]
         else:
             callbacks.append(Judge())
             for section in ("collect", "evaluate"):
                 self.leave_out(section)
-        if config.enable_progress_bar is not False:
+        own = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
+        if config.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
             callbacks.append(EnvStepProgressBar())
         if config.enable_checkpointing is False:
             self.leave_out("checkpoint")
         self.trainer_defaults["callbacks"] = callbacks
         if config.logger in (None, True):
-            kwargs["logger"] = self._loggers(config.default_root_dir)
-        elif config.logger is False:
-            kwargs["default_root_dir"] = self._loggers(config.default_root_dir)[0].log_dir
-        return super().instantiate_trainer(**kwargs)
+            kwargs["logger"] = False  # they are made with the run's folder, once everything is checked
+        root = local_path("trainer.default_root_dir", config.default_root_dir)
+        kwargs["default_root_dir"] = str(root)
+        check_trainer_options(config)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ParameterError:
+            raise
+        except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise refused_by_lightning(config, error) from error
 
-    def _loggers(self, root: str) -> list[Logger]:
-        """Make loggers for a new folder ``root/env-id/version_N``."""
-        env = self.section("env")
-        name = env.id.replace("/", "-") if env else "demonstrations"
-        csv = SafeCSVLogger(root, name, flush_logs_every_n_steps=1)
-        loggers: list[Logger] = [csv, TensorBoardLogger(root, name, csv.version, default_hp_metric=False)]
+    def _loggers(self, folder: Path) -> list[Logger]:
+        place: dict[str, Any] = {
+            "save_dir": folder.parent.parent,
+            "name": folder.parent.name,
+            "version": folder.name,
+        }
+        loggers: list[Logger] = [
+            SafeCSVLogger(**place, flush_logs_every_n_steps=1),
+            TensorBoardLogger(**place, default_hp_metric=False),
+        ]
         if project := self.section("wandb_project"):
-            try:
-                loggers.append(WandbLogger(project=project, save_dir=csv.log_dir))
-            except ModuleNotFoundError as error:
-                raise ParameterError("wandb_project", project, "needs wandb: pip install wandb") from error
+            loggers.append(WandbLogger(project=project, save_dir=folder))
         return loggers
 
 
@@ -228,10 +293,16 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # The interval counts updates across epochs; Lightning compares it with an epoch's training steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*", category=UserWarning)
+    # So that modules in the working directory are found, as by python -m.
+    if not sys.flags.safe_path and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.insert(0, str(Path.cwd()))
     args = list(sys.argv[1:] if args is None else args)
     try:
         if args[:1] == ["export"]:
             auto_cli(export, args=args[1:], as_positional=False, prog="rrd export")
+            return
+        if args[:1] == ["record"]:
+            auto_cli(record, args=args[1:], as_positional=False, prog="rrd record")
             return
         if args[:1] == ["report"]:
             report(args[1:])
@@ -246,5 +317,9 @@ def main(args: Sequence[str] | None = None) -> None:
             load_from_checkpoint_support=False,
             args=expand(args),
         )
-    except ParameterError as error:
-        sys.exit(f"error: {error}")
+    except (ParameterError, MisconfigurationException) as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: the disk is full: {error}")

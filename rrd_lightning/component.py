@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -92,6 +93,8 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain(name, item) for key, item in value.items()}
     if isinstance(value, type) and "<locals>" not in value.__qualname__:
         return _class_path(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise ParameterError(name, value, "must be a number")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ParameterError(

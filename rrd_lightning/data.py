@@ -11,11 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning import keys
+from rrd_lightning.checkpoint.format import read_checkpoint
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.frames import frame_space
 from rrd_lightning.memory import MemoryPlan
+from rrd_lightning.paths import local_path
 from rrd_lightning.replay import Draws, EpisodeReplay, LazyBatches, MixedSampler, PairedSampler
 from rrd_lightning.seeding import derive_seed
 from rrd_lightning.spaces import zeros
@@ -78,8 +80,8 @@ class ReplayDataModule(LightningDataModule):
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
-        ParameterError: if a size is not positive, a subsequence is larger than the batch, demonstrations are
-            not there, or what is to be drawn from them cannot be.
+        ParameterError: if a size is not positive, a subsequence is larger than the batch, or what is to be
+            drawn from demonstrations cannot be.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class ReplayDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.capacity = capacity
         self.storage = storage
-        self.scratch_dir = scratch_dir
+        self.scratch_dir = scratch_dir and str(local_path("data.scratch_dir", scratch_dir))
         self.keep_demonstrations = demonstration_share is not None
         self.kept_transitions = 0
         mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
@@ -209,25 +211,30 @@ class ReplayDataModule(LightningDataModule):
                 if self.storage == "memmap":
                     rank_zero_info("The full replay does not fit in the free memory: it is kept on disk")
             plan.check(self.storage, self.scratch_dir)
-        if self.demonstrations:
-            processes = trainer.world_size if trainer else 1
-            largest = self.demonstrations.check(_spaces(module), self.capacity, processes)
-            self.kept_transitions = largest if self.keep_demonstrations else 0
-        self._check_what_needs_demonstrations(module)
-
-    def _check_what_needs_demonstrations(self, module: Any) -> None:
-        """Make sure that there is what phases and cloning learn from."""
         if self.demonstrations is None:
-            if module.phases.before_collection:
-                names = [phase.name for phase in module.phases.phases if phase.updates]
-                raise ParameterError(
-                    "model.phases", names, "learn from demonstrations: set data.demonstrations"
-                )
-            if "cloning" in module.loss_names():
-                weight = module.agent.cloning_weight
-                raise ParameterError("agent.cloning_weight", weight, "needs data.demonstrations to imitate")
-        elif "cloning" in module.loss_names():
-            training, _ = self.demonstrations.split(_spaces(module))
+            _require_no_demonstrations(module)
+
+    def check_demonstrations(self, module: Any, trainer: Any = None, ckpt_path: Any = None) -> None:
+        """Check every demonstration, as far as that is cheap, and that the replay can hold them.
+
+        Args:
+            module: the `RRDModule`.
+            trainer: of the run, if there is one.
+            ckpt_path: the checkpoint that the run goes on from, if any. If it brings its replay, and none are
+                held out, the demonstrations are not looked for.
+
+        Raises:
+            ParameterError: as `Demonstrations.check` does, or if there is none to imitate.
+        """
+        if self.demonstrations is None:
+            return
+        if ckpt_path and not self.demonstrations.held_out and read_checkpoint(ckpt_path).get("replay"):
+            return
+        spaces = _spaces(module)
+        largest = self.demonstrations.check(spaces, self.capacity, trainer.world_size if trainer else 1)
+        self.kept_transitions = largest if self.keep_demonstrations else 0
+        if "cloning" in module.loss_names():
+            training, _ = self.demonstrations.split(spaces)
             if all(entry.facts.success is False for entry in training):
                 weight = module.agent.cloning_weight
                 raise ParameterError(
@@ -247,6 +254,7 @@ class ReplayDataModule(LightningDataModule):
         """Add the demonstrations to an empty replay."""
         if self.demonstrations and self.trainer and not len(self.replay):
             module: Any = self.trainer.lightning_module
+            self.check_demonstrations(module, self.trainer)
             fill(self.replay, self.demonstrations, _spaces(module), self.trainer)
             module.observe(self.replay.observations())
 
@@ -265,6 +273,8 @@ class ReplayDataModule(LightningDataModule):
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
+        if self.demonstrations and self.demonstrations.held_out:
+            self.check_demonstrations(module, trainer)  # the others if the replay turns out to be empty
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
             # All processes have compared the free space with what they take together.
@@ -364,6 +374,16 @@ def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
         "draws in its own way, without data.demonstration_share and data.balance_success: leave these out, or "
         "make it a subclass of MixedSampler",
     )
+
+
+def _require_no_demonstrations(module: Any) -> None:
+    """Raise a `ParameterError` if phases or cloning have nothing to learn from."""
+    if module.phases.before_collection:
+        names = [phase.name for phase in module.phases.phases if phase.updates]
+        raise ParameterError("model.phases", names, "learn from demonstrations: set data.demonstrations")
+    if "cloning" in module.loss_names():
+        weight = module.agent.cloning_weight
+        raise ParameterError("agent.cloning_weight", weight, "needs data.demonstrations to imitate")
 
 
 def nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 
 class ParameterError(ValueError):
     """A parameter has an invalid value.
@@ -13,19 +15,23 @@ class ParameterError(ValueError):
         name: the parameter, such as ``batch_size`` or, with its section, ``data.batch_size``.
         value: the value given.
         problem: what is wrong, and what would be valid.
+        section: of docs/troubleshooting.md, if it has more to say.
     """
 
-    def __init__(self, name: str, value: object, problem: str) -> None:
+    def __init__(self, name: str, value: object, problem: str, *, section: str | None = None) -> None:
+        more = f" (docs/troubleshooting.md#{section})" if section else ""
         # The text of some values, such as spaces, has several lines.
-        super().__init__(" ".join(f"{name}={value!r}: {problem}".split()))
+        super().__init__(" ".join(f"{name}={value!r}: {problem}{more}".split()))
         self.name = name
 
 
 def require_positive(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is zero or less."""
     for name, value in parameters.items():
-        if not value > 0:  # nor is what is not a number
-            raise ParameterError(name, value, "must be greater than zero")
+        if not 0 < value < inf:  # nor is what is not a number
+            raise ParameterError(
+                name, value, "must be greater than zero" + (", and finite" if value > 0 else "")
+            )
 
 
 def require_share(**parameters: float) -> None:
@@ -38,5 +44,5 @@ def require_share(**parameters: float) -> None:
 def require_not_negative(**parameters: float) -> None:
     """Raise a `ParameterError` for the first parameter that is less than zero."""
     for name, value in parameters.items():
-        if not value >= 0:
-            raise ParameterError(name, value, "must not be negative")
+        if not 0 <= value < inf:
+            raise ParameterError(name, value, "must be finite" if value > 0 else "must not be negative")

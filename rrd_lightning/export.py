@@ -16,6 +16,7 @@ from rrd_lightning import keys
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.module import RRDModule
+from rrd_lightning.paths import local_path
 from rrd_lightning.spaces import is_scaled, zeros
 
 
@@ -37,10 +38,10 @@ def export(ckpt_path: str, output: str = "exported", onnx: bool = False) -> list
     Raises:
         ParameterError: if the checkpoint cannot be read, the folder cannot be written to, or ONNX is missing.
     """
-    module = RRDModule.load_from_checkpoint(Path(ckpt_path).expanduser())
+    module = RRDModule.load_from_checkpoint(local_path("ckpt_path", ckpt_path))
     if onnx and (find_spec("onnx") is None or find_spec("onnxscript") is None):
         raise ParameterError("onnx", onnx, "needs onnx: pip install 'rrd-lightning[onnx]'")
-    folder = Path(output).expanduser()
+    folder = local_path("output", output)
     require_writable("output", folder)
     written = []
     for name, program, inputs in _programs(module):

@@ -25,17 +25,16 @@ from rrd_lightning.decomposition import RRD, Decomposition
 from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Observation, ObservationNormalizer
 from rrd_lightning.phases import Phase, Phases
-from rrd_lightning.private import count_step, has_step_listeners, log_as_of, unheard_hooks
+from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
+from rrd_lightning.trainer_options import require_precision
 
-# Observations are of single precision, and gradients are not scaled.
-PRECISIONS = ("32-true", "bf16-mixed")
 AgentFactory = Callable[[Space[Any], Space[Any]], Agent]
 DecompositionFactory = Callable[[Space[Any], Space[Any]], Decomposition]
 
@@ -113,6 +112,8 @@ class RRDModule(Inference):
         if not train_policy:
             self.agent.requires_grad_(False)
         names = [group["name"] for group in self._parameter_groups()]
+        for group in self._parameter_groups():
+            require_not_negative(**{f"{group['name']}.lr": group.get("lr", 0.0)})
         if not names:
             raise ParameterError("train_policy", train_policy, "without it this decomposition learns nothing")
         for name, limit in self.gradient_clip.items():
@@ -122,6 +123,7 @@ class RRDModule(Inference):
         self._given_phases = phases or []
         self.phases = Phases(self._given_phases, self.loss_names())
         self._phase: Phase | None = None
+        self._logged: tuple[str, ...] = ()
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups = self.decomposition.parameter_groups()
@@ -184,11 +186,8 @@ class RRDModule(Inference):
             ParameterError: if the precision is not one that observations and gradients have here, a component
                 could not be found again from a checkpoint, or the engine cannot serve the run.
         """
+        require_precision(self.trainer)
         if stage == "fit":
-            if self.trainer.precision not in PRECISIONS:
-                raise ParameterError(
-                    "trainer.precision", self.trainer.precision, f"must be one of {', '.join(PRECISIONS)}"
-                )
             if self.matmul_precision:
                 torch.set_float32_matmul_precision(self.matmul_precision)
             self._engine = None
@@ -274,6 +273,9 @@ class RRDModule(Inference):
         self._updates_in_step = len(batches)
         if self.logs_now():
             trainer: Any = self.trainer
+            if tuple(metrics) != self._logged:
+                forget_logged(trainer)  # what is not found any more would be logged again and again
+                self._logged = tuple(metrics)
             log_as_of(trainer, self.global_step - self.global_step % trainer.log_every_n_steps)
             self.log_dict({**metrics, "step": self.clock()}, sync_dist=True)
 

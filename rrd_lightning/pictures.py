@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensordict import TensorDictBase
@@ -56,6 +60,19 @@ class JudgedEpisode:
         """The outcome, the return, and the predicted return."""
         kind = {None: "episode", True: "success", False: "failure"}[self.success]
         return f"{kind}: return {self.episode_return:.3g}, predicted {self.predicted.sum():.3g}"
+
+
+@contextmanager
+def drawing(path: Path) -> Iterator[None]:
+    """Write a picture or a video: where that is not possible, on a full disk for example, only warn."""
+    try:
+        with suppress(OSError):  # which the writing finds out as well
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        rank_zero_warn(f"{path} is not drawn: {error}")
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def frames_of(observation: Tensor | TensorDictBase) -> np.ndarray[Any, Any] | None:

@@ -6,14 +6,17 @@ Checked with lightning 2.6.6, torch 2.13 and tensordict 0.14.3. Each names the t
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import _typehints
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import Precision
@@ -25,8 +28,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 # Functions over nested containers. Noticed by: tests/envs.
 __all__ = [
+    "FindableCheckpoint",
     "OpenCLI",
     "SafeCSVLogger",
+    "accept_whole_numbers",
     "count_step",
     "fingerprint",
     "has_hooks",
@@ -35,6 +40,7 @@ __all__ = [
     "has_tensor_hooks",
     "lerp_all",
     "log_as_of",
+    "stop_by_evaluations",
     "tree_leaves",
     "tree_map",
     "unchecked_tensordict",
@@ -171,6 +177,14 @@ def count_step(optimizer: Any, step: Callable[[], Any]) -> None:
     optimizer._on_after_step()
 
 
+def forget_logged(trainer: Any) -> None:
+    """Let what was logged earlier in this epoch not be logged again.
+
+    Noticed by: tests/test_phases.py, which compares the rows of metrics.csv.
+    """
+    trainer.fit_loop.epoch_loop._results.reset()
+
+
 def log_as_of(trainer: Any, update: int) -> None:
     """Let Lightning pass logged metrics on as those of an update.
 
@@ -197,6 +211,40 @@ def write_summary(writer: Any, summary: Any, step: int) -> None:
     writer._get_file_writer().add_summary(summary, step)
 
 
+def stop_by_evaluations(trainer: Any) -> None:
+    """Let `EarlyStopping` that watches an evaluation's metric look after evaluations, rather than after epochs.
+
+    Noticed by: tests/callbacks/test_evaluate.py.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("evaluate/"):
+            callback._check_on_train_epoch_end = False
+
+
+class FindableCheckpoint(ModelCheckpoint):
+    """A callback whose checkpoints Lightning finds by ``ckpt_path="last"`` and ``"best"``.
+
+    Nothing else is left of `ModelCheckpoint`: a subclass has its own hooks, and gives `best_model_path`.
+
+    Noticed by: tests/checkpoint/test_names.py.
+    """
+
+    def __init__(self) -> None:
+        Callback.__init__(self)
+
+    state_key = Callback.state_key
+    # The one hook of ModelCheckpoint that Checkpoint has no own of.
+    on_train_batch_end = Callback.on_train_batch_end
+
+    def find_last(self, trainer: Any) -> Path | None:
+        """Return the latest checkpoint, if there is one. A subclass overrides it."""
+
+    def _find_last_checkpoints(self, trainer: Any) -> set[str]:
+        """Return the checkpoints among which Lightning takes the newest."""
+        path = self.find_last(trainer)
+        return set() if path is None else {str(path)}
+
+
 class OpenCLI(LightningCLI):
     """LightningCLI with its sections and its treatment of ``ckpt_path`` open to subclasses.
 
@@ -211,10 +259,33 @@ class OpenCLI(LightningCLI):
         """Leave out the callback of a section."""
         self._parser(self.subcommand).callback_keys.remove(name)
 
-    def check_ckpt_path(self, path: str) -> None:
-        """Check a checkpoint that is to be loaded. A subclass overrides it."""
+    def check_ckpt_path(self, path: str | None) -> None:
+        """Check a checkpoint that is to be loaded, or that there is none. A subclass overrides it."""
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is, where Lightning would merge the checkpoint's hyper-parameters."""
-        if path := self.config[self.config.subcommand].ckpt_path:
-            self.check_ckpt_path(path)
+        self.check_ckpt_path(self.config[self.config.subcommand].ckpt_path)
+
+
+def accept_whole_numbers() -> None:
+    """Let jsonargparse take ``1e3`` and 1000.0 for whole numbers, wherever one is meant.
+
+    Noticed by: tests/test_options.py.
+    """
+    module: Any = _typehints
+    module.adapt_typehints = _adapt
+
+
+_adapt_as_before: Any = _typehints.adapt_typehints
+
+
+def _adapt(value: Any, typehint: Any, *args: Any, **kwargs: Any) -> Any:
+    if typehint is int and isinstance(value, str | float):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        # Digits alone are read as they are: a large number has more of them than a float.
+        if number.is_integer() and not str(value).strip().lstrip("+-").isdecimal():
+            value = int(number)
+    return _adapt_as_before(value, typehint, *args, **kwargs)

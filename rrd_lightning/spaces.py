@@ -113,6 +113,8 @@ def is_continuous(space: Space[Any]) -> bool:
 def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
     """Return the observation space with numbers made float32, and the function that reads an observation.
 
+    Numbers are all of floating precision, and vectors of integers, which are no image.
+
     It returns a copy in the new space's precision, since environments may write into what they gave. It raises
     a `ValueError` for what is not of the space's shape, not finite, or another number in its precision.
     """
@@ -120,7 +122,6 @@ def single_precision(space: Space[Any]) -> tuple[Space[Any], Convert]:
         parts = {key: single_precision(part) for key, part in space.spaces.items()}
         readers = {key: read for key, (_, read) in parts.items()}
         return spaces.Dict({key: part for key, (part, _) in parts.items()}), partial(_read_parts, readers)
-    # Vectors of integers are numbers too; images have more dimensions.
     if isinstance(space, spaces.Box) and (np.issubdtype(space.dtype, np.floating) or len(space.shape) == 1):
         if space.dtype != np.float32:
             # Gymnasium's DtypeObservation would warn about casting the bounds.

@@ -64,6 +64,26 @@ class Counter(Env[Any, Any]):
         return observation, float(self._time), last and even, last and not even, {}
 
 
+class Reach(Env[Any, Any]):
+    """A point in a square must reach a corner: random actions hardly ever do. A success ends the episode."""
+
+    goal = np.array([0.8, 0.8], np.float32)
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._position = self.np_random.uniform(-0.9, -0.5, 2).astype(np.float32)
+        return self._position, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._position = np.clip(self._position + 0.1 * np.asarray(action, np.float32), -1, 1)
+        success = bool(np.abs(self._position - self.goal).max() < 0.15)
+        return self._position, float(success), success, False, {"is_success": success}
+
+
 ACTION_DTYPE = np.float32
 
 
@@ -206,4 +226,5 @@ gymnasium.register("Twin-v0", Follow)
 gymnasium.register("OtherTwin-v0", Follow)
 gymnasium.register("Bounded-v0", Bounded)
 gymnasium.register("Follow-v0", Follow)
+gymnasium.register("Reach-v0", Reach, max_episode_steps=40)
 gymnasium.register("Counter-v0", Counter, max_episode_steps=100)

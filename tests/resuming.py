@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import Environment
-from rrd_lightning.callbacks import Checkpoint, Evaluate
+from rrd_lightning.callbacks import Checkpoint, Evaluate, Monitor
 from tests.runs import make_collect, make_data, make_module, make_trainer
 
 
@@ -80,7 +80,7 @@ def fit(
     model, datamodule = make_module(env, **module), make_data(**(data or {}))
     total = total or 2 * warmup + 100
     collect = make_collect(env, num_envs=num_envs, warmup_steps=warmup, total_env_steps=total)
-    callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100)]
+    callbacks = [collect, Evaluate(env, episodes=1, every_n_env_steps=100), Monitor()]
     if stop_at is not None:
         callbacks.append(StopAt(stop_at) if isinstance(stop_at, int) else stop_at)
     trainer = make_trainer(
@@ -99,6 +99,7 @@ def fit(
         "weights": model.state_dict(),
         "optimizer": trainer.optimizers[0].state_dict()["state"],
         "lengths": datamodule.replay.episodes["length"].clone(),
+        "demonstrations": datamodule.replay.episodes["demonstration"].sum(),
         "replay": datamodule.replay.records(
             datamodule.replay.episodes["start"], datamodule.replay.episodes["length"]
         ),

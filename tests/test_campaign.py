@@ -26,7 +26,7 @@ budgets: [2000, 1000]
 seeds: [3, 4]
 arguments: --config debug
 tasks: {Pendulum-v1: "--evaluate.episodes 2"}
-methods: {RRD: "--model.decomposition RRD", "RRD, TD3": "--model.agent TD3"}
+methods: {RRD: "--model.decomposition RRD", "RRD, TD3": [--seed 1, --model.agent TD3]}
 """
 
 
@@ -42,6 +42,7 @@ def test_smaller_budgets_come_first_then_seeds_then_methods(tmp_path: Path) -> N
         (budget, seed, method) for budget in (1000, 2000) for seed in (3, 4) for method in ("RRD", "RRD, TD3")
     ]
     assert jobs[1].path == jobs[5].path == "Pendulum-v1/RRD_TD3/3"
+    assert jobs[1].arguments[-4:] == ("--seed", "1", "--model.agent", "TD3")
     assert jobs[0].arguments == (
         *("--config", "debug", "--evaluate.episodes", "2"),
         *("--model.decomposition", "RRD"),
@@ -57,7 +58,8 @@ def test_smaller_budgets_come_first_then_seeds_then_methods(tmp_path: Path) -> N
         ({"budgets": []}, "budgets: .* no list of numbers"),
         ({"seeds": 3}, "seeds: 3 is no list"),
         ({"methods": []}, "methods: needs names"),
-        ({"arguments": ["--config"]}, "arguments: .* no text"),
+        ({"arguments": [3]}, "arguments: .* no text"),
+        ({"tasks": {"Pendulum-v1": {"id": ""}}}, "Pendulum-v1: .* no text"),
         ({"methods": {"RRD, TD3": "", "RRD TD3": ""}}, "two runs of the same name"),
     ],
 )
@@ -82,7 +84,7 @@ def make_run(steps: list[int]) -> Run:
         "collect": {"total_env_steps": 2000},
         "trainer": {"default_root_dir": "somewhere"},
     }
-    return Run(Path("nowhere"), config, table.set_index("step"))
+    return Run(Path("nowhere"), "nowhere", config, table.set_index("step"))
 
 
 def test_what_is_kept_can_be_read_again_and_says_nothing_of_folders(tmp_path: Path) -> None:
@@ -185,7 +187,9 @@ def test_a_campaign_goes_on_where_it_was_stopped_or_killed(tmp_path: Path) -> No
         while results.furthest(made) is None and campaign.poll() is None:
             time.sleep(0.2)
         campaign.send_signal(signal.SIGINT)
-        assert campaign.wait() == 128 + signal.SIGINT
+        output, _ = campaign.communicate()
+        assert campaign.returncode == 128 + signal.SIGINT
+        assert output.splitlines()[-1] == "[1/1] Pendulum-v1, RRD, seed 0: stopped"
     reached = results.furthest(kept)
     assert reached is not None
     assert "finished" not in results.read_provenance(kept)

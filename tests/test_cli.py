@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import inspect
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 import yaml
 
 from rrd_lightning import Environment, ParameterError, RRDModule
+from rrd_lightning.agents import DDPG, TD3, DiscreteSAC
 from rrd_lightning.cli import main
 from tests.runs import make_collect, make_data, make_module, make_trainer, run
 
@@ -102,6 +104,44 @@ def test_validate_and_test_build_the_run_from_its_checkpoint() -> None:
     config = yaml.safe_load(Path("runs/Pendulum-v1/version_2/config.yaml").read_text())
     assert config["evaluate"]["episodes"] == 3
     assert config["model"]["agent"]["init_args"]["hidden_sizes"] == [16, 16]
+
+
+def test_a_component_chosen_by_name_has_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not those of SAC and RRD, the defaults, nor those of one that a configuration names."""
+    for name, agent in {"TD3": TD3, "DDPG": DDPG, "DiscreteSAC": DiscreteSAC}.items():
+        for config in ("debug", "droq"):
+            with pytest.raises(SystemExit):
+                main(["fit", "--config", config, "--model.agent", name, "--print_config"])
+            printed = yaml.safe_load(capsys.readouterr().out)["model"]["agent"]
+            said = {"layer_norm", "dropout", "actor_value", "policy_delay"} if config == "droq" else set()
+            signature = inspect.signature(agent).parameters.values()
+            own = {each.name: each.default for each in signature if each.kind is each.KEYWORD_ONLY}
+            for option in own.keys() - said:
+                default = list(own[option]) if isinstance(own[option], tuple) else own[option]
+                assert printed["init_args"][option] == default
+
+
+def test_demonstrations_and_many_updates() -> None:
+    """RLPD's configuration needs demonstrations, and DroQ's becomes REDQ's by the options that it names."""
+    reader = "--data.demonstrations=tests.demonstrations.ScriptedReader"
+    main(["fit", "--config=rlpd", "--env.id=Reach-v0", reader, "--data.batch_size=64", *FEW_STEPS])
+    redq = {"num_critics": "10", "critics_in_target": "2", "dropout": "0", "layer_norm": "false"}
+    options = [f"--model.agent.{name}={value}" for name, value in redq.items()]
+    main(["fit", "--config=droq", "--env.id=Pendulum-v1", *options, *FEW_STEPS])
+    first, second = (
+        yaml.safe_load(Path(f"runs/{env}/version_0/config.yaml").read_text())["model"]["agent"]["init_args"]
+        for env in ("Reach-v0", "Pendulum-v1")
+    )
+    assert {name: first[name] for name in redq} == {
+        "num_critics": 10,
+        "critics_in_target": 2,
+        "dropout": 0,
+        "layer_norm": True,
+    }
+    assert second["dropout"] == 0
+    assert second["policy_delay"] == 20
+    last = RRDModule.load_from_checkpoint("runs/Pendulum-v1/version_0/checkpoints/last.ckpt")
+    assert last.agent.num_critics == 10
 
 
 def test_fit_goes_on_from_the_last_checkpoint() -> None:
@@ -202,8 +242,14 @@ def test_parts_are_chosen_by_name() -> None:
         (["--collect.warmup_steps=many"], "warmup_steps"),
         (
             ["--config", "no_such_config"],
-            r"config='no_such_config'.*\(debug, libero, libero_offline, mujoco, mujoco_offline, paper, quick",
+            r"config='no_such_config'.*mujoco, mujoco_offline, paper, quick",
         ),
+        (["--data.demonstration_share=0.5"], "data.demonstration_share=0.5: needs data.demonstrations"),
+        (["--data.demonstration_share=2"], "data.demonstration_share=2.0: must be between 0 and 1"),
+        (["--model.agent=DQN", "--model.agent.cloning_weight=1"], "model.agent"),
+        (["--model.agent=SAC", "--model.agent.cloning_weight=1"], "cloning_weight=1.0: needs data.demon"),
+        (["--model.phases=[{name: a, updates: 5}]"], "phases=.*: learn from demonstrations"),
+        (["--model.phases=[{name: a, train: [clone]}]"], r"phases.a.train=\['clone'\]: must be some of"),
         (["--ckpt_path", "missing.ckpt"], "ckpt_path='missing.ckpt': there is no such file"),
         (["--model.decomposition.bias_correction=true", "--data.rrd_sample_size=1"], "rrd_sample_size=1: must"),
         (["--data.capacity=100000000000000"], "data.capacity=1.*: the full replay takes"),

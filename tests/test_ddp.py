@@ -37,6 +37,10 @@ def test_processes_of_every_agent_have_the_same_bits_after_every_update() -> Non
     run_two("agents")
 
 
+def test_two_processes_go_through_phases() -> None:
+    run_two("phases")
+
+
 def test_two_processes_resume_to_the_last_bit() -> None:
     run_two("resume")
 

@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import RRDModule, agents, decomposition
-from rrd_lightning.callbacks import Plots
+from rrd_lightning.callbacks import Monitor, Plots
 from rrd_lightning.cli import main
 from rrd_lightning.component import Component
 from rrd_lightning.judging import summarize
@@ -64,7 +64,7 @@ def test_each_component_has_a_table_of_what_it_logs(component: type[Component]) 
 
 
 def test_every_metric_is_documented_and_every_documented_metric_logged() -> None:
-    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4)
+    run(evaluate={"episodes": 2, "every_n_env_steps": 100}, log_every_n_steps=4, callbacks=[Monitor()])
     logged = set().union(*(row.keys() for row in read_csv())) - {"step", "epoch"}
     # Some figures take a success and a failure.
     ends = [make_judged([1.0, 2.0], [0.0, 1.0], success=success) for success in (True, False)]
@@ -136,7 +136,7 @@ def test_networks_of_the_page_on_networks(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_reader_example_runs_by_its_class_path_and_is_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    example, _ = code_blocks("docs/demonstrations.md")
+    _, example, _ = code_blocks("docs/demonstrations.md")
     (tmp_path / "my_readers.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
     Path("demos").mkdir()
@@ -274,3 +274,12 @@ def test_each_option_that_the_migration_names_exists(capsys: pytest.CaptureFixtu
     config = config_of("rrd fit --config debug", capsys)
     for section, option, *_ in named:
         assert option in config[section], option
+
+
+def test_sections_that_errors_name_are_there() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    there = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.M)}
+    code = "".join(path.read_text() for path in (ROOT / "rrd_lightning").rglob("*.py"))
+    named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
+    assert named <= there
+    assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named

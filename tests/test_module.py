@@ -420,3 +420,30 @@ def test_matmul_precision_is_torch_s_where_it_is_given() -> None:
     torch.set_float32_matmul_precision("highest")
     run(collect={"total_env_steps": 120})
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+class UncheckedRate(EpisodicReward):
+    """A user's, with a learning rate that nothing looks at."""
+
+    def __init__(self, observation_space: Space, action_space: Space, *, rate: float = 1e-3) -> None:
+        super().__init__(observation_space, action_space)
+        self.rate, self.weight = rate, torch.nn.Parameter(torch.zeros(1))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"name": "reward", "params": [self.weight], "lr": self.rate}]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    env = Environment("Follow-v0")
+    for options in (
+        {"agent": partial(SAC, critic_learning_rate=value)},
+        {"agent": partial(SAC, initial_temperature=value)},
+        {"decomposition": partial(RRD, learning_rate=value)},
+        {"decomposition": partial(UncheckedRate, rate=value)},
+        {"gradient_clip": {"critic": value}},
+    ):
+        with pytest.raises(
+            ParameterError, match=r"(nan|inf): must (be a number|not be negative|be .*finite|be greater)"
+        ):
+            make_module(env, **options)

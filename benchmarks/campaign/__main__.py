@@ -11,7 +11,7 @@ stopped is resumed, one that has reached its budget is never run again. A matrix
     tasks:
       HalfCheetah-v5: ""           # an environment, and arguments for it
     methods:
-      RRD: --model.decomposition RRD
+      RRD: --model.decomposition RRD   # or a list of such texts, with YAML's anchors for what is shared
 
 The evaluations of each run, its configuration and where it was made (a few kB) are kept in
 benchmarks/results/campaign/. The report is made from them, and finished runs are known by them, so that a

@@ -72,10 +72,11 @@ def read_matrix(path: Path) -> list[Job]:
     return jobs
 
 
-def _split(name: str, arguments: str | None) -> list[str]:
-    if not isinstance(arguments, str | None):
-        raise ValueError(f"{name}: {arguments!r} is no text of arguments")
-    return shlex.split(arguments or "")
+def _split(name: str, arguments: str | list[str] | None) -> list[str]:
+    texts = arguments if isinstance(arguments, list) else [arguments or ""]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name}: {arguments!r} is no text of arguments, nor a list of such")
+    return [argument for text in texts for argument in shlex.split(text)]
 
 
 def _file_name(name: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.networks.observations import is_vector
+from rrd_lightning.spaces import has_finite_range
 
 
 def count_continuous(action_space: Space[Any], agent: object) -> int:
@@ -27,8 +28,9 @@ def count_continuous(action_space: Space[Any], agent: object) -> int:
         if isinstance(action_space, spaces.Discrete):
             problem += "; DQN and DiscreteSAC serve Discrete"
         raise ParameterError("action_space", action_space, problem)
-    if not action_space.is_bounded():
-        raise ParameterError("action_space", action_space, f"{name} needs finite bounds on every action")
+    if not has_finite_range(action_space):
+        problem = f"{name} needs finite bounds on every action: wrap the environment to give it some"
+        raise ParameterError("action_space", action_space, problem)
     return int(action_space.shape[0])
 
 

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -41,6 +42,7 @@ def write(content: Any, path: Path) -> None:
             "checkpoint",
             str(path),
             f"cannot be written ({_first_line(first)}); earlier checkpoints are unchanged",
+            section="memory-and-disk",
         ) from error
 
 
@@ -48,11 +50,14 @@ def read(path: Path, map_location: Any = "cpu") -> Any:
     """Read a file without unpickling anything but tensors and plain data.
 
     Raises:
-        ParameterError: if it does not exist, is damaged, or contains other objects.
+        ParameterError: if it does not exist, is damaged, even by a bit, or contains other objects.
     """
     if not path.is_file():
         raise ParameterError("ckpt_path", str(path), "there is no such file")
     try:
+        with ZipFile(path) as parts:  # torch writes checksums, and does not compare them
+            if damaged := parts.testzip():
+                raise BadZipFile(f"the checksum of {damaged} differs")
         return from_plain(torch.load(path, map_location=map_location, weights_only=True))
     except Exception as error:
         # For a damaged file, torch.load raises anything from RuntimeError to UnicodeDecodeError.

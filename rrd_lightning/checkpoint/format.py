@@ -9,6 +9,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from rrd_lightning.checkpoint.files import read, write
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
 
 # Incremented whenever old code cannot read new checkpoints, or new code old ones.
 FORMAT = 5
@@ -37,7 +38,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     Raises:
         ParameterError: if the file does not exist, is damaged, is no such checkpoint, or has another format.
     """
-    checkpoint = read(Path(path), map_location)
+    checkpoint = read(local_path("ckpt_path", path), map_location)
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= REQUIRED:
         raise ParameterError("ckpt_path", str(path), "is not a checkpoint of rrd_lightning")
     if checkpoint[FORMAT_KEY] != FORMAT:

@@ -2,7 +2,17 @@
 
 from rrd_lightning.datasets.demonstrations import Demonstrations
 from rrd_lightning.datasets.libero import LiberoReader
+from rrd_lightning.datasets.minari import MinariReader
 from rrd_lightning.datasets.reader import Reader
 from rrd_lightning.datasets.source import Facts, Source, Spaces, make_episode
 
-__all__ = ["Demonstrations", "Facts", "LiberoReader", "Reader", "Source", "Spaces", "make_episode"]
+__all__ = [
+    "Demonstrations",
+    "Facts",
+    "LiberoReader",
+    "MinariReader",
+    "Reader",
+    "Source",
+    "Spaces",
+    "make_episode",
+]

@@ -13,6 +13,9 @@ from tensordict import TensorDict, TensorDictBase
 from rrd_lightning import keys
 from rrd_lightning.checkpoint.files import read, require_writable, write
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
+
+CACHE_DIR = "data.demonstrations.cache_dir"
 
 
 class EpisodeCache:
@@ -23,7 +26,7 @@ class EpisodeCache:
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        self._folder = Path(folder).expanduser() if folder else default_folder()
+        self._folder = local_path(CACHE_DIR, folder) if folder else default_folder()
 
     def get(self, source: Path, episode: str, view: object, make: Callable[[], TensorDict]) -> TensorDict:
         """Return a cached episode, or make it and add it to the cache.
@@ -40,13 +43,13 @@ class EpisodeCache:
         status = source.stat()
         key = repr((str(source.resolve()), status.st_size, status.st_mtime_ns, view))
         path = self._folder / f"{source.stem}-{sha256(key.encode()).hexdigest()[:16]}" / f"{episode}.pt"
-        if path.is_file():
+        if os.path.isfile(path):  # false where the folder must not be looked into, too
             try:
                 return _restored(read(path))
             except ParameterError:
                 pass  # damaged: overwritten below
         made = make()
-        require_writable("data.demonstrations.cache_dir", self._folder)
+        require_writable(CACHE_DIR, self._folder)
         write(made.to_dict(), path)
         return made
 
@@ -54,7 +57,7 @@ class EpisodeCache:
 def default_folder() -> Path:
     """Return this package's folder in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rrd_lightning"
+    return local_path(CACHE_DIR, base or "~/.cache") / "rrd_lightning"
 
 
 def _restored(content: dict[str, Any]) -> TensorDict:

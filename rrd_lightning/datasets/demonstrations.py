@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gymnasium import Space
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tensordict import TensorDict
 
 from rrd_lightning.datasets.paths import PathReader
@@ -33,6 +33,12 @@ class Entry(NamedTuple):
         return f"{self.source.name}/{self.episode}"
 
 
+def _require_finite(entry: Entry, episode: TensorDict) -> None:
+    for key, value in episode.items(include_nested=True, leaves_only=True):
+        if value.is_floating_point() and not value.isfinite().all():
+            raise entry.source.bad(entry.episode, str(key), "holds a number that is not finite")
+
+
 class Demonstrations:
     """The episodes of a reader, checked, split into training and held-out episodes, and streamed.
 
@@ -46,8 +52,7 @@ class Demonstrations:
         split_seed: seed of the hold-out split; derived from the run's seed, or from a checkpoint.
 
     Raises:
-        ParameterError: if `held_out` is not between 0 and 1, `action_repeat` is not positive, and whatever the
-            reader raises.
+        ParameterError: if `held_out` is not between 0 and 1, or `action_repeat` is not positive.
     """
 
     def __init__(
@@ -65,10 +70,19 @@ class Demonstrations:
         self.skip_bad = skip_bad
         self.held_out = held_out
         self.action_repeat = action_repeat
-        # A file may be given twice, by itself and by its folder.
-        self.sources = list({source.name: source for source in reader.sources()}.values())
+        self._reader = reader
         self.split_seed: int | None = None
         self._entries: tuple[Spaces, list[Entry]] | None = None
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The files or data sets, looked for when they are needed: a resumed run may have its episodes already.
+
+        Raises:
+            ParameterError: as the reader's `sources` does.
+        """
+        # A file may be given twice, by itself and by its folder.
+        return list({source.name: source for source in self._reader.sources()}.values())
 
     @property
     def observation_space(self) -> Space[Any]:
@@ -121,7 +135,18 @@ class Demonstrations:
             if not entries:
                 raise self._none_usable()
             self._entries = spaces, entries
+            self._tell(entries, spaces)
         return self._entries[1]
+
+    def _tell(self, entries: list[Entry], spaces: Spaces) -> None:
+        """Log how the sources are read, together where it is the same."""
+        names: dict[str, list[str]] = {}
+        for source in dict.fromkeys(entry.source for entry in entries):
+            names.setdefault(source.describe(spaces), []).append(source.name)
+        for told, (first, *others) in names.items():
+            if told:
+                more = f" and {len(others)} more" if others else ""
+                rank_zero_info(f"{first}{more}: {told}")
 
     def _check_episodes(self, spaces: Spaces) -> Iterator[Entry]:
         for source in self.sources:
@@ -188,6 +213,7 @@ class Demonstrations:
         for entry in entries:
             try:
                 episode = entry.source.read(entry.episode, spaces)
+                _require_finite(entry, episode)
             except ParameterError as error:
                 self._skip(error)
             else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.paths import local_path
 
 SUFFIXES = (".hdf5", ".h5")
 
@@ -20,7 +21,7 @@ def find_files(paths: Sequence[str]) -> list[Path]:
         raise ParameterError("data.demonstrations", list(paths), "give a file or a folder of HDF5 files")
     found: list[Path] = []
     for name in paths:
-        path = Path(name).expanduser()
+        path = local_path("data.demonstrations", name)
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
             if not files:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rrd_lightning.datasets.source import INSTALL, Source
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.success import read_success
 
 
 class Hdf5Source(Source):
@@ -80,14 +81,22 @@ class Hdf5Source(Source):
             raise self.bad(episode, key, f"is damaged ({error})") from error
         return values
 
-    def numbers(self, file: Any, episode: str, key: str, shape: tuple[int | None, ...]) -> np.ndarray[Any, Any]:
-        """Read finite numbers as float32.
+    def numbers(
+        self,
+        file: Any,
+        episode: str,
+        key: str,
+        shape: tuple[int | None, ...],
+        dtype: type[np.floating[Any]] = np.float32,
+    ) -> np.ndarray[Any, Any]:
+        """Read finite numbers.
 
         Args:
             file: the open file.
             episode: name of the episode.
             key: name of the array.
             shape: its shape; None for any size.
+            dtype: what to convert them to.
 
         Raises:
             ParameterError: if they are missing, damaged, not finite or of another shape.
@@ -96,10 +105,21 @@ class Hdf5Source(Source):
         self.require_shape(episode, key, values.shape, shape)
         if not np.issubdtype(values.dtype, np.number):
             raise self.bad(episode, key, f"holds {values.dtype}, not numbers")
-        values = values.astype(np.float32)
+        values = values.astype(dtype)
         if not np.isfinite(values).all():
             raise self.bad(episode, key, "holds a number that is not finite")
         return values
+
+    def told_success(self, file: Any, episode: str) -> bool | None:
+        """Return the attribute ``success`` of an episode; None if it has none.
+
+        Raises:
+            ParameterError: if it is neither true nor false.
+        """
+        try:
+            return read_success(file["data"][episode].attrs.get("success"))
+        except ValueError as error:
+            raise self.bad(episode, "success", f"has the {error}") from error
 
     def require_shape(
         self, episode: str, key: str, shape: tuple[int, ...], expected: tuple[int | None, ...]

@@ -14,9 +14,10 @@ from torch.nn.functional import interpolate
 FRAMES_AT_ONCE = 64
 
 
-def upright(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Flip images ``[T, H, W, 3]``, rendered upside down, and return them as ``[T, 3, H, W]``."""
-    return np.ascontiguousarray(images[:, ::-1].transpose(0, 3, 1, 2))
+def upright(images: np.ndarray[Any, Any], rows: bool = True, columns: bool = False) -> np.ndarray[Any, Any]:
+    """Turn rows or columns of images ``[T, H, W, 3]`` round, and return them as ``[T, 3, H, W]``."""
+    turned = images[:, :: -1 if rows else 1, :: -1 if columns else 1]
+    return np.ascontiguousarray(turned.transpose(0, 3, 1, 2))
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,27 +11,33 @@ from gymnasium import Space
 from gymnasium.spaces import Dict
 from tensordict import TensorDict
 
+from rrd_lightning.datasets.reader import Reader
 from rrd_lightning.datasets.source import INSTALL, Facts, Source, Spaces, make_episode
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.spaces import unscaled
+from rrd_lightning.success import SUCCESS_KEYS, SuccessOf, follow_success, read_success
 
 PREFIX = "minari:"
+ARRAYS = ("observations", "actions", "rewards")
 
 
 class MinariDataset(Source):
     """A data set on this machine, by its id, such as ``mujoco/halfcheetah/medium-v0``.
 
     Observations become float32, and bounded actions are scaled to [-1, 1], as in the environments of this
-    package. An episode's return is the sum of its rewards; it is a success if ``success`` or
-    ``is_success`` of its infos was ever true.
+    package. An episode's return is the sum of its rewards, and its success is ``success`` or ``is_success`` of
+    its infos; an episode without, in a data set that has them, is no success.
 
     Args:
         dataset_id: Minari's id.
+        success_of: the step that decides whether an episode is a success.
     """
 
-    def __init__(self, dataset_id: str) -> None:
+    def __init__(self, dataset_id: str, success_of: SuccessOf = "last") -> None:
         self.name = PREFIX + dataset_id
         self._id = dataset_id
+        self._success_of: SuccessOf = success_of
+        self._knows_success = False
 
     @cached_property
     def _dataset(self) -> Any:
@@ -64,7 +70,24 @@ class MinariDataset(Source):
         (metadata,) = self._dataset.storage.get_episode_metadata([int(episode)])
         if not (length := int(metadata["total_steps"])):
             raise self.bad(episode, "actions", "has no step")
+        rows, infos = self._outline(episode)
+        for key, count in rows.items():
+            self._require_rows(episode, key, count, length + (key == "observations"))
+        self._knows_success |= any(key in infos for key in SUCCESS_KEYS)
         return Facts(length, None)
+
+    def _outline(self, episode: str) -> tuple[dict[str, int], list[str]]:
+        """Return the rows of an episode's arrays, and the names of its infos."""
+        storage = self._dataset.storage
+        if storage.FORMAT != "hdf5":
+            (data,) = storage.get_episodes([int(episode)])
+            return {key: _count(data[key]) for key in ARRAYS}, list(data["infos"] or {})
+        import h5py
+
+        # Without reading what is in the arrays.
+        with h5py.File(storage.data_path / "main_data.hdf5", "r") as file:
+            group = file[f"episode_{episode}"]
+            return {key: _count(group[key]) for key in ARRAYS}, list(group.get("infos", ()))
 
     def read(self, episode: str, spaces: Spaces) -> TensorDict:
         """Read an episode."""
@@ -80,23 +103,68 @@ class MinariDataset(Source):
         steps = len(data.rewards)
         for key, value in parts.items():
             self._require_good(episode, key, value, steps + (key == "observations"))
-        infos = data.infos or {}
-        outcomes = [np.any(infos[key]) for key in ("success", "is_success") if key in infos]
         return make_episode(
             parts["observations"],
             parts["actions"],
             parts["rewards"],
             episode_return=float(np.sum(data.rewards, dtype=np.float64)),
             terminated=bool(data.terminations[-1]),
-            success=bool(any(outcomes)) if outcomes else None,
+            success=self._success(episode, data.infos or {}),
         )
+
+    def _success(self, episode: str, infos: dict[str, Any]) -> bool | None:
+        for key in SUCCESS_KEYS:
+            if key in infos:
+                success = None
+                try:
+                    for step in range(_count(infos[key])):
+                        told = read_success(_index(infos[key], step))
+                        success = follow_success(success, told, self._success_of)
+                except ValueError as error:
+                    raise self.bad(episode, f"infos/{key}", f"has the {error}") from error
+                return bool(success)
+        return False if self._knows_success else None
 
     def _require_good(self, episode: str, key: str, value: Any, length: int) -> None:
         for part in value.values() if isinstance(value, dict) else [value]:
-            if length <= 0 or len(part) != length:
-                raise self.bad(episode, key, f"has {len(part)} rows, must have {length}")
+            self._require_rows(episode, key, len(part), length)
             if part.is_floating_point() and not part.isfinite().all():
                 raise self.bad(episode, key, "holds a number that is not finite")
+
+    def _require_rows(self, episode: str, key: str, rows: int, expected: int) -> None:
+        if rows != expected:
+            raise self.bad(episode, key, f"has {rows} rows, must have {expected}")
+
+
+class MinariReader(Reader):
+    """Reads Minari's data sets, with a choice that paths do not have.
+
+    Args:
+        datasets: their ids, one or several.
+        success_of: the step whose ``success`` or ``is_success`` in the infos decides whether an episode is a
+            success: its ``"last"``, or ``"any"``.
+    """
+
+    def __init__(self, datasets: str | list[str], success_of: SuccessOf = "last") -> None:
+        self._datasets = [datasets] if isinstance(datasets, str) else datasets
+        self._success_of: SuccessOf = success_of
+
+    def sources(self) -> list[MinariDataset]:
+        """Return the data sets."""
+        return [MinariDataset(each.removeprefix(PREFIX), self._success_of) for each in self._datasets]
+
+
+def _count(values: Any) -> int:
+    """Return the number of rows of an array, or of those in a dictionary or a group."""
+    while hasattr(values, "keys"):
+        values = values[next(iter(values.keys()))]
+    return len(values)
+
+
+def _index(values: Any, step: int) -> Any:
+    if isinstance(values, dict):
+        return {key: _index(value, step) for key, value in values.items()}
+    return values[step]
 
 
 def _tensors(values: Any) -> Any:

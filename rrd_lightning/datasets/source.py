@@ -88,6 +88,10 @@ class Source(ABC):
         """The row of the source with the action of an episode's first transition."""
         return 0
 
+    def describe(self, spaces: Spaces) -> str:
+        """Say in a line what was decided about how the source is read, for the log; nothing by default."""
+        return ""
+
     def bad(self, episode: str, key: str, problem: str) -> ParameterError:
         """Return the error for a key of an episode; an empty string leaves a part out."""
         return ParameterError("data.demonstrations", "/".join(filter(None, (self.name, episode, key))), problem)

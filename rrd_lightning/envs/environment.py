@@ -11,10 +11,11 @@ from importlib import import_module
 from typing import Any, Literal
 
 import gymnasium
-from gymnasium import Env, Space
+from gymnasium import Env, Space, Wrapper
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import TimeLimit
+from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning.envs.action_repeat import ActionRepeat
 from rrd_lightning.envs.episodic import EpisodicFeedback
@@ -126,6 +127,12 @@ class Environment:
     @cached_property
     def _spaces(self) -> tuple[Space[Any], Space[Any]]:
         env = self.make()
+        if names := _with_running_statistics(env):
+            rank_zero_warn(
+                f"env.id={self.id!r}: {', '.join(names)} keeps running statistics, which begin anew in each "
+                "environment, each evaluation and each resumed run: leave it out, and set "
+                "model.normalize_observations for observations"
+            )
         spaces_of_one = stack_space(env.env.observation_space, self.frame_stack), env.env.action_space
         env.close()
         return spaces_of_one
@@ -156,6 +163,16 @@ def _wrapper_spec(wrapper: str | dict[str, Any]) -> WrapperSpec:
         raise ParameterError("env.wrappers", wrapper, problem)
     module, _, name = path.rpartition(".")
     return WrapperSpec(name, f"{module}:{name}", config.get("init_args") or {})
+
+
+def _with_running_statistics(env: Env[Any, Any]) -> list[str]:
+    """Return the names of an environment's wrappers that normalise by what they have seen."""
+    names = []
+    while isinstance(env, Wrapper):
+        if any(type(value).__name__ == "RunningMeanStd" for value in vars(env).values()):
+            names.append(type(env).__name__)
+        env = env.env
+    return names
 
 
 def _find_spec(id: str) -> EnvSpec:

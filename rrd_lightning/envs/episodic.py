@@ -12,7 +12,7 @@ from gymnasium.utils.seeding import np_random
 
 from rrd_lightning.envs.failures import UnusableValueError
 from rrd_lightning.spaces import single_precision, unit_actions
-from rrd_lightning.success import SuccessOf, find_success, follow_success
+from rrd_lightning.success import SUCCESS_KEYS, SuccessOf, find_success, follow_success
 
 TRUE_REWARD = "true_reward"
 INITIAL_STATE = "initial_state"
@@ -135,7 +135,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
         if ends or cut or self._unpaid == self._every:
             feedback, self._return, self._unpaid = self._return, 0.0, 0
         passed: dict[str, Any] = {TRUE_REWARD: true_reward}
-        self._follow_success(info)
+        if self._success is not None or not info.keys().isdisjoint(SUCCESS_KEYS):
+            self._follow_success(info)
         if self._success is not None:
             passed["success"] = self._success
         return observed, feedback, ends, cut, passed

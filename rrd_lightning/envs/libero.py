@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -95,8 +95,8 @@ class Libero(Env[Any, Any]):
         self._states = found.initial_states()
         _check_initial_states(initial_states, len(self._states))
         self._assets = assets or os.environ.get(ASSETS_VARIABLE)
-        draws = observations != "state" or render_mode is not None
-        check_installation(self._assets, draws=draws)
+        self._draws = observations != "state" or render_mode is not None
+        check_installation(self._assets, draws=self._draws)
         self.instruction = found.instruction()
         self.metadata = {**self.metadata, "instruction": self.instruction}
         self.render_mode = render_mode
@@ -164,6 +164,43 @@ class Libero(Env[Any, Any]):
             self._simulator.close()
             self._simulator = self._camera = self._state = None
 
+    @property
+    def simulator_state(self) -> np.ndarray[Any, Any]:
+        """MuJoCo's time, positions and velocities, as LIBERO's files store them."""
+        state: np.ndarray[Any, Any] = self._simulator.get_sim_state()
+        return state
+
+    @property
+    def fixtures(self) -> dict[str, list[float]]:
+        """The place of each fixture, which is not part of the state: position and quaternion w, x, y, z."""
+        model, bodies = self._simulator.sim.model, self._fixture_bodies()
+        return {name: [*model.body_pos[body], *model.body_quat[body]] for name, body in bodies.items()}
+
+    def root_body(self, name: str) -> str:
+        """Return the name that the body of an object or fixture has in the scene."""
+        return str(self._simulator.env.get_object(name).root_body)
+
+    def restore(
+        self, state: np.ndarray[Any, Any], fixtures: Mapping[str, Sequence[float]]
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Put the simulator into a recorded state, and observe it.
+
+        There must have been a reset. What the arm's controller aims at is not part of the state, so that later
+        steps are not those that once followed.
+
+        Args:
+            state: as `simulator_state`.
+            fixtures: as `fixtures`; those left out stay where they are.
+        """
+        model, bodies = self._simulator.sim.model, self._fixture_bodies()
+        for name, pose in fixtures.items():
+            model.body_pos[bodies[name]], model.body_quat[bodies[name]] = pose[:3], pose[3:]
+        return self._observe(self._simulator.set_init_state(state))
+
+    def _fixture_bodies(self) -> dict[str, int]:
+        robosuite = self._simulator.env
+        return {name: robosuite.obj_body_id[name] for name in robosuite.fixtures_dict}
+
     def _choose_state(self, options: dict[str, Any]) -> int:
         drawn = int(self.np_random.integers(len(self._states)))
         kinds = {"random": drawn, "cycled": self._next_state % len(self._states)}
@@ -190,6 +227,10 @@ class Libero(Env[Any, Any]):
         if self._simulator is None:
             with _numpy_seeded(seed):
                 self._simulator = self._build()
+            if self._draws:
+                # From this scene, which no episode shows: edges would differ by less than a pixel between an
+                # episode whose own scene it was made from and others.
+                self._camera = Camera(self._simulator.sim, self.fast_rendering)
         robosuite = self._simulator.env
         # LIBERO adds its samplers of open drawers and the like again at each reset, and all of them draw.
         robosuite.object_property_initializers.clear()
@@ -221,8 +262,7 @@ class Libero(Env[Any, Any]):
         return observation
 
     def _draw(self, name: str) -> np.ndarray[Any, Any]:
-        if self._camera is None:
-            self._camera = Camera(self._simulator.sim, self.fast_rendering)
+        assert self._camera is not None
         return self._camera.render(CAMERAS[name], self.size)
 
 

@@ -33,7 +33,10 @@ def compiled_library(*options: str) -> CDLL:
     Raises:
         NotCompiledError: if that is not possible.
     """
-    command_line = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    try:
+        command_line = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    except ValueError as error:
+        raise NotCompiledError(f"cannot read CXX={os.environ['CXX']!r}: {error}") from error
     compiler = command_line[0]
     if shutil.which(compiler) is None:
         raise NotCompiledError(f"needs a C++ compiler, and {compiler} is not there: install it, or set CXX")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import html
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +10,12 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info
-from matplotlib.figure import Figure
 
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.report import curves, page, statistics
-from rrd_lightning.report.methods import Method, group
+from rrd_lightning.report.methods import Method, differences, group
+from rrd_lightning.report.page import Document
 from rrd_lightning.report.runs import read_runs
 
 __all__ = ["main", "report"]
@@ -31,6 +29,7 @@ LEGEND = (
     " than others of their method."
 )
 PROBABILITY = "Probability that a run of the row ends with a higher return than one of the column:"
+DIFFERENCES = "Settings that are not the same for all methods, beside those of decomposition and agent:"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -69,72 +68,67 @@ def report(runs: Sequence[str | Path], output: str | Path = "report", task: str 
     """
     found, left_out = read_runs(runs)
     if task is not None:
-        left_out += [f"{run.folder}: is of {run.task}" for run in found if run.task != task]
+        left_out += [f"{run.name}: is of {run.task}" for run in found if run.task != task]
         found = [run for run in found if run.task == task]
     methods, doubles = group(found)
-    left_out += doubles
-    for reason in left_out:
-        rank_zero_info(f"Left out: {reason}")
     if not methods:
-        raise ParameterError("runs", ", ".join(map(str, runs)), "there is no run with an evaluation")
+        reasons = f": {'; '.join(left_out)}" if left_out else ""
+        raise ParameterError("runs", ", ".join(map(str, runs)), f"hold no run with an evaluation{reasons}")
     folder = Path(output).expanduser()
     require_writable("output", folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = _write(methods, left_out, folder)
+    tasks: dict[str, list[Method]] = defaultdict(list)
+    for method in methods:
+        tasks[method.task].append(method)
+    tables = {task: statistics.table(of_task) for task, of_task in tasks.items()}
+    left_out += [*doubles, *(run for _, shorter in tables.values() for run in shorter)]
+    for reason in left_out:
+        rank_zero_info(f"Left out: {reason}")
+    written = _write(dict(tasks), {task: table for task, (table, _) in tables.items()}, left_out, folder)
     rank_zero_info(f"Report of {len(found)} runs: {folder / 'index.html'}")
     return written
 
 
-def _write(methods: list[Method], left_out: list[str], folder: Path) -> list[Path]:
-    tasks: dict[str, list[Method]] = defaultdict(list)
-    for method in methods:
-        tasks[method.task].append(method)
-    look = curves.looks(methods)
+def _write(
+    tasks: dict[str, list[Method]], tables: dict[str, pd.DataFrame], left_out: list[str], folder: Path
+) -> list[Path]:
+    document = Document("Learning from returns: " + ", ".join(tasks))
+    look = curves.looks([method for methods in tasks.values() for method in methods])
     written: list[Path] = []
-    title = "Learning from returns: " + ", ".join(tasks)
-    on_page, in_markdown, tables = [f"<h1>{html.escape(title)}</h1>"], [f"# {title}"], []
+
+    def draw(name: str, drawn: dict[str, list[Method]]) -> None:
+        with matplotlib.rc_context(curves.STYLE):
+            figure = curves.draw(drawn, look)
+            png, svg = (folder / f"{name}.{kind}" for kind in ("png", "svg"))
+            figure.savefig(png, dpi=150)
+            figure.savefig(svg, metadata={"Date": None})
+        document.picture(name, svg.read_text(encoding="utf-8"))
+        written.extend((png, svg))
+
     if len(tasks) > 1:
-        svg, files = _draw(dict(tasks), look, folder / "curves")
-        written += files
-        on_page.append(svg)
-        in_markdown.append("![Learning curves](curves.png)")
-    for task, of_task in tasks.items():
-        name = "".join(each if each.isalnum() or each in "-_." else "_" for each in task)
-        svg, files = _draw({task: of_task}, look, folder / name)
-        written += files
-        table, shorter = statistics.table(of_task)
-        left_out += shorter
-        tables.append(table)
-        heading = f"{task}, {statistics.horizon(of_task):,} environment steps"
-        on_page += [f"<h2>{html.escape(heading)}</h2>", svg, page.html_table(page.readable(table))]
-        in_markdown += [f"## {heading}", f"![{task}]({name}.png)", page.markdown(page.readable(table))]
-        if len(table) > 1:
-            better = page.readable_probabilities(statistics.probabilities(of_task))
-            on_page += [f"<p>{PROBABILITY}</p>", page.html_table(better)]
-            in_markdown += [PROBABILITY, page.markdown(better)]
-    on_page.append(f"<h2>How to read this</h2><p>{html.escape(LEGEND)}</p>")
-    in_markdown += ["## How to read this", LEGEND]
+        draw("curves", tasks)
+        if len(over_all := statistics.overall(tasks)):
+            document.table(page.readable_overall(over_all))
+    for task, methods in tasks.items():
+        document.heading(f"{task}, {statistics.horizon(methods):,} environment steps")
+        draw("".join(each if each.isalnum() or each in "-_." else "_" for each in task), {task: methods})
+        document.table(page.readable(tables[task]))
+        if len(tables[task]) > 1:
+            document.paragraph(PROBABILITY)
+            document.table(page.readable_probabilities(statistics.probabilities(methods)))
+        if others := differences(methods):
+            document.paragraph(DIFFERENCES)
+            document.items(others)
+    document.heading("How to read this")
+    document.paragraph(LEGEND)
     if left_out:
-        items = "".join(f"<li><code>{html.escape(reason)}</code></li>" for reason in left_out)
-        on_page.append(f"<h2>Left out</h2><ul>{items}</ul>")
-        in_markdown += ["## Left out", "\n".join(f"- {reason}" for reason in left_out)]
-    csv = folder / "report.csv"
-    pd.concat(tables).to_csv(csv, index=False, float_format="%.6g", lineterminator="\n")
-    return [
-        page.write_text(folder / "index.html", page.page(title, on_page)),
-        page.write_text(folder / "report.md", "\n\n".join(in_markdown) + "\n"),
-        csv,
-        *written,
-    ]
-
-
-def _draw(tasks: dict[str, list[Method]], look: dict[str, curves.Look], path: Path) -> tuple[str, list[Path]]:
-    """Write a picture as PNG and SVG, and return it for the page as well."""
-    with matplotlib.rc_context(curves.STYLE):
-        figure: Figure = curves.draw(tasks, look)
-        png, svg = (path.with_name(path.name + suffix) for suffix in (".png", ".svg"))
-        figure.savefig(png, dpi=150)
-        drawing = io.StringIO()
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
-    page.write_text(svg, drawing.getvalue())
-    return f"<figure>{page.inline(drawing.getvalue())}</figure>", [png, svg]
+        document.heading("Left out")
+        document.items(left_out)
+    texts = {
+        "index.html": document.page,
+        "report.md": document.markdown,
+        "report.csv": pd.concat(tables.values()).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [*(folder / name for name in texts), *written]

@@ -42,7 +42,8 @@ Look = tuple[str, str]
 
 def looks(methods: list[Method]) -> dict[str, Look]:
     """Give each name of a method a colour and a line, the same on all tasks; the bounds are grey."""
-    names = dict.fromkeys(method.name for method in methods)
+    ordered = sorted(methods, key=lambda each: (each.is_bound, each.decomposition != "RRD", each.name))
+    names = dict.fromkeys(method.name for method in ordered)
     bounds = {method.name: BOUNDS[method.decomposition] for method in methods if method.is_bound}
     free = zip(cycle(PALETTE), ["-"] * len(PALETTE) + ["-."] * len(names), strict=False)
     return {name: bounds.get(name) or next(free) for name in names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,15 +16,15 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #2b2b2b; background: #fff; m
 h1 { font-size: 1.6rem; font-weight: 650; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; font-weight: 650; margin: 3rem 0 .6rem; padding-top: 1.2rem;
   border-top: 1px solid #e6e6e6; }
-p, li { color: #555; max-width: 46rem; }
+p, li { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: .92em; }
-th { font-weight: 600; text-align: right; color: #666; vertical-align: bottom; }
-th, td { padding: .32rem .8rem; white-space: nowrap; } td { text-align: right; }
+th { font-weight: 600; text-align: right; color: #666; vertical-align: bottom; max-width: 7.5rem; }
+th, td { padding: .32rem .8rem; } td { white-space: nowrap; } td { text-align: right; }
 th:first-child, td:first-child { text-align: left; padding-left: .3rem; color: #2b2b2b; }
 tbody tr { border-top: 1px solid #eee; } thead tr { border-bottom: 1px solid #bbb; }
-small { color: #888; font-size: .88em; } code { font-size: .9em; overflow-wrap: anywhere; }
+small { color: #888; font-size: .88em; }
 """
 MISSING = "–"
 """What stands where there is no number."""
@@ -77,6 +76,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: each for name, each in found.items() if set(each) != {MISSING}})
 
 
+def readable_overall(table: pd.DataFrame) -> pd.DataFrame:
+    """Write the numbers of the table over all tasks."""
+    shares = [write_interval(row, "share", write_share) for _, row in table.iterrows()]
+    written = table[["method", "tasks", "runs"]].astype(str)
+    return written.assign(**{"share of the upper bound, interquartile mean": shares})
+
+
 def readable_probabilities(table: pd.DataFrame) -> pd.DataFrame:
     """Write the probabilities, and the names of the methods in the first column."""
     written = table.map(write_share)
@@ -84,40 +90,65 @@ def readable_probabilities(table: pd.DataFrame) -> pd.DataFrame:
     return written
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table in Markdown."""
-    lines = [list(table.columns), ["---", *["---:"] * (table.shape[1] - 1)], *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+class Document:
+    """Text, pictures and tables, as Markdown and as a page of HTML that needs no other file.
+
+    Args:
+        title: of the whole.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._html = [f"<h1>{html.escape(title)}</h1>"]
+        self._markdown = [f"# {title}"]
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._html.append(f"<h2>{html.escape(text)}</h2>")
+        self._markdown.append(f"## {text}")
+
+    def paragraph(self, text: str) -> None:
+        """Add a paragraph."""
+        self._html.append(f"<p>{html.escape(text)}</p>")
+        self._markdown.append(text)
+
+    def items(self, texts: list[str]) -> None:
+        """Add a list."""
+        self._html.append("<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>")
+        self._markdown.append("\n".join(f"- {text}" for text in texts))
+
+    def picture(self, name: str, svg: str) -> None:
+        """Add a picture: its drawing on the page, and a link to ``name.png`` in Markdown."""
+        self._html.append(f"<figure>{svg[svg.index('<svg') :]}</figure>")
+        self._markdown.append(f"![{name}]({name}.png)")
+
+    def table(self, table: pd.DataFrame) -> None:
+        """Add a table of text; on the page intervals in brackets are smaller."""
+        head, rows = list(table.columns), table.to_numpy().tolist()
+        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+        self._markdown.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+        top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+        self._html.append(
+            f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    @property
+    def markdown(self) -> str:
+        """The whole in Markdown."""
+        return "\n\n".join(self._markdown) + "\n"
+
+    @property
+    def page(self) -> str:
+        """The whole as a page."""
+        body = "\n".join(self._html)
+        return (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(self._title)}'
+            f'</title>\n<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
+            f"<body>\n{body}\n</body></html>\n"
+        )
 
 
-def html_table(table: pd.DataFrame) -> str:
-    """Return a table in HTML; intervals in brackets are smaller."""
-
-    def cell(text: Any, kind: str = "td") -> str:
-        value, bracket, rest = html.escape(str(text)).partition(" [")
-        return f"<{kind}>{value}{f' <small>[{rest}</small>' if bracket else ''}</{kind}>"
-
-    head = "".join(cell(name, "th") for name in table.columns)
-    rows = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in table.to_numpy().tolist())
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def inline(svg: str) -> str:
-    """Return a picture as part of a page: without the head of its file."""
-    return svg[svg.index("<svg") :]
-
-
-def page(title: str, parts: list[str]) -> str:
-    """Return a page that opens from disk and needs no other file."""
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
-        f"<body>\n{body}\n</body></html>\n"
-    )
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file, and return its path."""
-    path.write_text(text, encoding="utf-8")
-    return path
+def _cell(text: str) -> str:
+    value, bracket, rest = html.escape(text).partition(" [")
+    return f"<td>{value}{f' <small>[{rest}</small>' if bracket else ''}</td>"

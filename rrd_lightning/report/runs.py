@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tqdm import tqdm
 
 from rrd_lightning.errors import ParameterError
 
@@ -31,12 +33,14 @@ class Run:
 
     Args:
         folder: the folder of its latest part.
+        name: the same, within the folder that was given, if it was one.
         config: its configuration, of ``config.yaml``.
         evaluations: a row per evaluation, by ``step``; columns without ``evaluate/``.
         earlier: the folders of the parts before.
     """
 
     folder: Path
+    name: str
     config: dict[str, Any]
     evaluations: pd.DataFrame
     earlier: tuple[Path, ...] = ()
@@ -71,13 +75,15 @@ class Run:
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
-        path = self.folder / PROVENANCE
-        return _read_yaml(path) if path.exists() else {}
+        try:
+            return _read_yaml(self.folder / PROVENANCE)
+        except Unusable:
+            return {}
 
     @property
     def budget(self) -> int:
         """Environment steps that the run is to make."""
-        return int(self.config["collect"]["total_env_steps"])
+        return int(self.config["collect"].get("total_env_steps") or 0)
 
 
 def read_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
@@ -91,24 +97,29 @@ def read_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     """
     parts: dict[Path, Run] = {}
     left_out: list[str] = []
-    for folder in _folders(paths):
+    folders = _folders([Path(path) for path in paths])
+    for folder, name in tqdm(folders.items(), unit=" folders", leave=False, disable=None):
         try:
-            part, damaged = read_part(folder)
+            part, damaged = read_part(folder, name)
             parts[folder.resolve()] = part
             left_out += damaged
         except Unusable as reason:
-            left_out.append(f"{folder}: {reason}")
+            left_out.append(f"{name}: {reason}")
     return list(_joined(parts)), left_out
 
 
-def _folders(paths: Iterable[str | Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for path in map(Path, paths):
+def _folders(paths: list[Path]) -> dict[Path, str]:
+    """Return the folders that runs logged into, each once, with their names."""
+    found: dict[Path, tuple[Path, str]] = {}
+    for path in paths:
         if not path.exists():
             raise ParameterError("runs", str(path), "does not exist: give folders of runs")
         within = [path] if path.is_file() else [*path.rglob("metrics.csv"), *path.rglob("config.yaml")]
-        found.update({file.parent.resolve(): file.parent for file in within})
-    return sorted(found.values(), key=lambda folder: [_number(part) for part in folder.parts])
+        for folder in (file.parent for file in within):
+            named = len(paths) == 1 and folder not in (path, path.parent)
+            name = str(folder.relative_to(path) if named else folder)
+            found.setdefault(folder.resolve(), (folder, name))
+    return dict(sorted(found.values(), key=lambda each: [_number(part) for part in each[0].parts]))
 
 
 def _number(part: str) -> tuple[str, int]:
@@ -117,7 +128,7 @@ def _number(part: str) -> tuple[str, int]:
     return (name, int(number)) if number.isdecimal() else (part, 0)
 
 
-def read_part(folder: Path) -> tuple[Run, list[str]]:
+def read_part(folder: Path, name: str) -> tuple[Run, list[str]]:
     """Read one folder that a run logged into.
 
     Returns:
@@ -127,11 +138,11 @@ def read_part(folder: Path) -> tuple[Run, list[str]]:
         Unusable: if it holds no run with an evaluation in an environment.
     """
     config = _read_yaml(folder / "config.yaml")
-    if not {"model", "env", "collect"} <= config.keys():
+    if not all(isinstance(config.get(section), dict) for section in ("model", "env", "collect")):
         raise Unusable("config.yaml is not that of a run")
     if "verbose" in config:
         raise Unusable("evaluates a checkpoint of another run")
-    if not (config["env"] or {}).get("id"):
+    if not config["env"].get("id"):
         raise Unusable("has no environment")
     try:
         text = (folder / "metrics.csv").read_text(errors="replace")
@@ -139,10 +150,10 @@ def read_part(folder: Path) -> tuple[Run, list[str]]:
         raise Unusable("has no evaluation: there is no metrics.csv") from None
     rows, damaged = _read_rows(text)
     if not rows:
-        raise Unusable("has no evaluation" + (f": {', '.join(damaged)}" if damaged else ""))
+        raise Unusable("has no evaluation" + (f": {', '.join(damaged)} of metrics.csv" if damaged else ""))
     evaluations = pd.DataFrame(rows).set_index(STEP).rename(columns=lambda name: name.removeprefix(PREFIX))
     evaluations = evaluations[~evaluations.index.duplicated(keep="last")].sort_index()
-    return Run(folder, config, evaluations), [f"{folder / 'metrics.csv'}: {row}" for row in damaged]
+    return Run(folder, name, config, evaluations), [f"{name}: {row} of metrics.csv" for row in damaged]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -171,19 +182,20 @@ def _read_rows(text: str) -> tuple[list[dict[str, float]], list[str]]:
         except ValueError:
             whole = False
         if not whole or not math.isfinite(row.get(STEP, math.nan)):
-            damaged.append(f"row {number} is damaged")
+            damaged.append(f"damaged row {number}")
         elif RETURN in row and math.isfinite(row[RETURN]):
             rows.append({name: row[name] for name in row if name == STEP or name.startswith(PREFIX)})
         elif RETURN in row:
-            damaged.append(f"row {number} has the return {row[RETURN]}")
+            damaged.append(f"return {row[RETURN]} in row {number}")
     return rows, damaged
 
 
 def _seconds(folder: Path) -> float:
     """Return the wall-clock time between the first and the last of TensorBoard's events."""
-    times = [
-        event.wall_time for path in folder.glob("events.out.*") for event in EventFileLoader(str(path)).Load()
-    ]
+    times = []
+    for path in folder.glob("events.out.*"):
+        events = list(RawEventFileLoader(str(path)).Load())
+        times += [Event.FromString(event).wall_time for event in (*events[:1], *events[-1:])]
     return max(times) - min(times) if times else math.nan
 
 
@@ -207,10 +219,10 @@ def _resumed(folder: Path, run: Run, parts: dict[Path, Run]) -> Path | None:
     if not isinstance(checkpoint, str):
         return None
     named = Path(checkpoint).parent.parent
-    for candidate in (named.resolve(), folder.parent / named.name):
-        if candidate in parts and candidate != folder and parts[candidate].task == run.task:
-            return candidate
-    return None
+    # Where both were moved, it is beside this one.
+    earlier = named.resolve() if named.exists() else folder.parent / named.name
+    same_task = earlier in parts and parts[earlier].task == run.task
+    return earlier if same_task and earlier != folder else None
 
 
 def _follow(earlier: Run, later: Run) -> Run:

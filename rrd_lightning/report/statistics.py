@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,15 @@ def share(values: Array, upper: Array, lower: Array, axis: int = -1) -> Any:
     return np.where(way > 0, (values.mean(axis) - low) / np.where(way > 0, way, 1), np.nan)
 
 
+def finals_of_bounds(method: Method, methods: list[Method], env_steps: int) -> tuple[Array, Array] | None:
+    """Return the returns of a method's upper and lower bound, ``[run]`` each, if it has both."""
+    upper, lower = (method.bound(name, methods) for name in (UPPER_BOUND, LOWER_BOUND))
+    if upper is None or lower is None:
+        return None
+    finals = at(upper, "return_mean", env_steps), at(lower, "return_mean", env_steps)
+    return finals if all(map(len, finals)) else None
+
+
 def table(methods: list[Method]) -> tuple[pd.DataFrame, list[str]]:
     """Summarise the methods of one task, best first.
 
@@ -116,7 +126,7 @@ def table(methods: list[Method]) -> tuple[pd.DataFrame, list[str]]:
     env_steps = horizon(methods)
     rows = [_row(method, methods, env_steps) for method in methods]
     shorter = [
-        f"{run.folder}: at {run.env_steps:,} of {run.budget:,} env steps: in the curves, not yet in the table"
+        f"{run.name}: at {run.env_steps:,} of {run.budget:,} env steps, not in the table yet"
         for method in methods
         for run in method.runs
         if run.env_steps < env_steps
@@ -133,14 +143,11 @@ def _row(method: Method, methods: list[Method], env_steps: int) -> dict[str, Any
     low, high = interval(np.mean, final)
     row |= {"env_steps": env_steps, "final": final.mean(), "final_low": low, "final_high": high}
     row |= {"iqm": interquartile_mean(final), "best": reached.mean()}
-    upper, lower = (method.bound(name, methods) for name in (UPPER_BOUND, LOWER_BOUND))
     row |= {"share": np.nan, "share_low": np.nan, "share_high": np.nan}
-    if upper and lower:
-        samples = final, at(upper, "return_mean", env_steps), at(lower, "return_mean", env_steps)
-        if all(map(len, samples)):
-            row["share"] = float(share(*samples))
-            if not method.is_bound:
-                row["share_low"], row["share_high"] = interval(share, *samples)
+    if bounds := finals_of_bounds(method, methods, env_steps):
+        row["share"] = float(share(final, *bounds))
+        if not method.is_bound:
+            row["share_low"], row["share_high"] = interval(share, final, *bounds)
     correlation = np.array([]) if method.is_bound else at(method, "reward_pearson", env_steps)
     row["reward_pearson"] = correlation.mean() if len(correlation) else np.nan
     row["minutes"] = float(np.mean([run.seconds for run in method.runs])) / 60
@@ -161,3 +168,33 @@ def probabilities(methods: list[Method]) -> pd.DataFrame:
         [auc(finals[one], finals[other]) if one != other else np.nan for other in ordered] for one in ordered
     ]
     return pd.DataFrame(rows, index=ordered, columns=ordered)
+
+
+def overall(tasks: dict[str, list[Method]]) -> pd.DataFrame:
+    """Summarise each method over all tasks on which it has a share of the upper bound, best first.
+
+    The interquartile mean of the shares of all its runs, where the bounds are taken as they are; its interval
+    resamples the runs of each task.
+    """
+    shares: dict[str, list[Array]] = defaultdict(list)
+    for methods in tasks.values():
+        env_steps = horizon(methods)
+        for method in methods:
+            final, bounds = at(method, "return_mean", env_steps), finals_of_bounds(method, methods, env_steps)
+            if len(final) and bounds and not method.is_bound:
+                found = share(final[:, None], *(bound[:, None].mean(0, keepdims=True) for bound in bounds))
+                if np.isfinite(found).all():
+                    shares[method.name].append(found)
+    rows = []
+    for name, samples in shares.items():
+        runs = np.concatenate(samples)
+        low, high = interval(_interquartile_mean_of_all, *samples)
+        row = {"method": name, "tasks": len(samples), "runs": len(runs), "share": interquartile_mean(runs)}
+        rows.append({**row, "share_low": low, "share_high": high})
+    return (
+        pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True) if rows else pd.DataFrame()
+    )
+
+
+def _interquartile_mean_of_all(*samples: Array, axis: int = -1) -> Any:
+    return interquartile_mean(np.concatenate(samples, axis), axis)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
-from rrd_lightning import ParameterError, keys
+from rrd_lightning import ParameterError, RRDModule, keys
 from rrd_lightning.agents import SAC
 from rrd_lightning.agents.squashed_gaussian import SquashedGaussian
 from tests.agents.reference import (
@@ -218,3 +218,16 @@ def test_numbers_out_of_range() -> None:
     ):
         with pytest.raises(ParameterError, match=message):
             SAC(OBSERVATION, ACTION, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_whose_range_overflows_are_as_good_as_none(dtype: torch.dtype) -> None:
+    large = 0.9 * torch.finfo(dtype).max
+    kind = np.float32 if dtype == torch.float32 else np.float64
+    for low, high in ((-large, large), (large, large)):
+        space = Box(low, high, (2,), kind)
+        with pytest.raises(
+            ParameterError, match="SAC needs finite bounds on every action: wrap the environment"
+        ):
+            RRDModule(OBSERVATION, space)
+    assert RRDModule(OBSERVATION, Box(-large / 2, large / 2, (2,), kind)).model_spaces[1] == Box(-1, 1, (2,))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
 from rrd_lightning import Environment, ParameterError
 from rrd_lightning.callbacks import Collect, Evaluate, Plots
@@ -90,3 +91,27 @@ def test_bad_evaluation() -> None:
             Evaluate(env, **{name: 0})
     with pytest.raises(ParameterError, match=r"evaluate.seed=-1: must not be negative"):
         Evaluate(env, seed=-1)
+
+
+def test_early_stopping_counts_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of one iteration of 20 steps; evaluations at 180, 200 and 300, the third of which is worse."""
+    returns = iter([1.0, 5.0, 4.0, 3.0])
+    monkeypatch.setattr(
+        "rrd_lightning.callbacks.judge.summarize", lambda judged: {"return_mean": next(returns)}
+    )
+    stopping = EarlyStopping("evaluate/return_mean", patience=1, mode="max")
+    trainer, module, _ = run(
+        collect={"warmup_steps": 160, "total_env_steps": 1000},
+        data={"iterations_per_epoch": 1},
+        evaluate={"episodes": 1, "every_n_env_steps": 100},
+        callbacks=[stopping],
+    )
+    assert module.env_steps == 300
+    assert stopping.best_score == 5
+    assert trainer.current_epoch > 3
+
+
+def test_early_stopping_on_another_metric_counts_epochs() -> None:
+    stopping = EarlyStopping("loss/reward", patience=1, mode="max")
+    run(callbacks=[stopping, Evaluate(Environment("Follow-v0"), episodes=1)], log_every_n_steps=1)
+    assert stopping._check_on_train_epoch_end

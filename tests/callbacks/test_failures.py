@@ -127,6 +127,12 @@ def test_nothing_is_saved_over_a_checkpoint_that_is_not_loaded_yet() -> None:
     assert not Path("logs/version_1/checkpoints/last.ckpt").exists()
 
 
+def test_nothing_is_saved_of_a_run_that_has_not_begun() -> None:
+    with pytest.raises(ParameterError, match="environment=0: failed 6 times"):
+        train("reset", list(range(100)))
+    assert not LAST.exists()
+
+
 def test_an_episode_of_an_evaluation_is_played_again_from_its_seed() -> None:
     def evaluated(at: Any) -> Any:
         Breaking.calls = 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
+import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from rrd_lightning.callbacks import Plots
+from rrd_lightning.callbacks import Plots, Videos
+from rrd_lightning.pictures import drawing
 from tests.runs import run
 
 
@@ -32,3 +36,32 @@ def test_pictures_are_drawn_and_sent_to_tensorboard() -> None:
     events.Reload()
     assert [image.step for image in events.Images("evaluation")] == [120, 200, 300]
     assert "evaluate/return_mean" in events.Tags()["scalars"]
+
+
+def test_a_full_disk_costs_a_picture_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.warns(UserWarning, match=r"(evaluation|reward)-000000120.png is not drawn: .*No space left"):
+        _, module, _ = run(
+            "Pixels-v0",
+            collect={"total_env_steps": 120},
+            evaluate={"episodes": 1, "every_n_env_steps": 100},
+            callbacks=[Plots(), Videos()],
+        )
+    assert module.env_steps == 120
+
+
+def test_a_picture_that_cannot_be_finished_is_removed() -> None:
+    def draw_half(path: Path) -> None:
+        with drawing(path):
+            path.write_text("half of it")
+            raise OSError("full")
+
+    with pytest.warns(UserWarning, match=r"plots/one.png is not drawn: full"):
+        draw_half(Path("plots/one.png"))
+    assert not list(Path("plots").iterdir())
+    Path("file").touch()
+    with pytest.warns(UserWarning, match=r"file/two.png is not drawn"):
+        draw_half(Path("file/two.png"))

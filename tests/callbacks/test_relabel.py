@@ -78,13 +78,20 @@ def test_a_stopped_run_goes_on(demonstrations: str, monkeypatch: pytest.MonkeyPa
         with pytest.raises(SystemExit):
             predict()
     assert not Path("rewards.parquet").exists()
+    # One of the two that are done is damaged: it is predicted again.
+    part = min(Path("rewards.parquet.parts").glob("*.parquet"))
+    damaged = bytearray(part.read_bytes())
+    for byte in range(24, 30):
+        damaged[byte] ^= 0xFF
+    part.write_bytes(damaged)
     again: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(
             RRDModule, "predict_step", lambda module, named, i: again.append(named[1]) or step(module, named, i)
         )
         rows = predict()
-    assert (len(predicted), len(again), len(rows)) == (2, 4, 28)
+    assert (len(predicted), len(again), len(rows)) == (2, 5, 28)
+    assert rows == predict()
 
 
 def test_repeated_actions_are_rows_at_a_stride(demonstrations: str) -> None:

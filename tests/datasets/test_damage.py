@@ -84,3 +84,18 @@ def test_a_damaged_file_is_named_or_skipped() -> None:
         pytest.raises(ParameterError, match="no usable demonstration in any of these"),
     ):
         Demonstrations("demos/a.hdf5", skip_bad=True).entries(SPACES)
+
+
+def test_an_attribute_that_is_neither_true_nor_false() -> None:
+    path = write_file("a.hdf5", demos=2)
+    for value, message in (("False", "success 'False'"), (np.nan, "success .*nan"), (2, "success .*2")):
+        with h5py.File(path, "a") as file:
+            file["data/demo_0"].attrs["success"] = value
+        with pytest.raises(
+            ParameterError, match=f"a.hdf5/demo_0/success': has the {message}.*, must be true or"
+        ):
+            Demonstrations("a.hdf5").entries(SPACES)
+    for value, success in ((0, False), (np.bool_(True), True), (np.array([1]), True)):
+        with h5py.File(path, "a") as file:
+            file["data/demo_0"].attrs["success"] = value
+        assert Demonstrations("a.hdf5").entries(SPACES)[0].facts.success is success

@@ -23,7 +23,7 @@ def test_places_that_hold_nothing() -> None:
     write_file("a.hdf5")
     assert find_files(["a.hdf5", "."]) == [Path("a.hdf5")]
     with pytest.raises(ParameterError, match=r"data.demonstrations=\[\]: give a file or a folder"):
-        Demonstrations(LiberoReader())
+        _ = Demonstrations(LiberoReader()).sources
 
 
 def test_places_are_read_once_and_in_their_order() -> None:

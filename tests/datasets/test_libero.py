@@ -91,7 +91,7 @@ def test_spaces_of_the_files() -> None:
     with pytest.raises(ParameterError, match=r"b.hdf5.*LiberoReader resizes images"):
         _ = Demonstrations([path, "b.hdf5"]).observation_space
     with pytest.raises(ParameterError, match=r"data.demonstrations.image_size=0: must be greater than zero"):
-        Demonstrations(LiberoReader(path, image_size=0))
+        _ = Demonstrations(LiberoReader(path, image_size=0)).sources
 
 
 def test_spaces_that_files_cannot_serve() -> None:

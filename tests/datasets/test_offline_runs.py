@@ -50,6 +50,34 @@ def test_a_checkpoint_brings_the_replay_and_nothing_is_read_twice(
     assert not reads
 
 
+def test_demonstrations_that_have_moved_are_asked_for_where_they_are_needed(
+    pendulum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = [
+        "fit",
+        "--config=debug",
+        "--trainer.accelerator=cpu",
+        "--env.id=Pendulum-v1",
+        f"--data.demonstrations={pendulum}",
+    ]
+    main([*run, "--collect.total_env_steps=600"])
+    main([*run, "--collect.total_env_steps=600", "--checkpoint.save_replay=false"])
+    main([*run, "--collect.total_env_steps=600", "--data.held_out=0.5"])
+    with_replay, without, held_out = (
+        f"runs/Pendulum-v1/version_{version}/checkpoints/last.ckpt" for version in range(3)
+    )
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "elsewhere")
+    resume = ["fit", "--trainer.accelerator=cpu", "--collect.total_env_steps=800", "--ckpt_path"]
+    main([*resume, with_replay])
+    (last,) = Path("runs/Pendulum-v1/version_3/checkpoints").glob("last.ckpt")
+    assert torch.load(last, weights_only=True)["env_steps"] == 800
+    for needed in (without, held_out):
+        with pytest.raises(
+            SystemExit, match=r"error: data.demonstrations='minari:test/pendulum-v0': cannot be loaded"
+        ):
+            main([*resume, needed])
+
+
 def test_offline_command(pendulum: str) -> None:
     args = ["--data.train_batches=2", "--trainer.max_steps=6", "--trainer.accelerator=cpu"]
     args += ["--trainer.log_every_n_steps=2", "--data.held_out=0.5", "--checkpoint.every_n_env_steps=3"]

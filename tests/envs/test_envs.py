@@ -266,3 +266,19 @@ def test_spaces_that_are_not_served() -> None:
         space_to_dict(MultiBinary(3))
     with pytest.raises(ParameterError, match=r"space.type='Graph'"):
         space_from_dict({"type": "Graph"})
+
+
+def normalized(**options: Any) -> Any:
+    env = gymnasium.wrappers.NormalizeReward(gymnasium.make("Pendulum-v1", **options))
+    return gymnasium.wrappers.NormalizeObservation(env)
+
+
+gymnasium.register("Normalized-v0", normalized, max_episode_steps=200)
+
+
+def test_wrappers_with_running_statistics_are_named() -> None:
+    message = (
+        r"env.id='Normalized-v0': NormalizeObservation, NormalizeReward keeps .* model.normalize_observations"
+    )
+    with pytest.warns(UserWarning, match=message):
+        assert Environment("Normalized-v0").observation_space.shape == (3,)

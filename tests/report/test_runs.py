@@ -47,6 +47,14 @@ def test_a_run_that_starts_from_another_tasks_checkpoint_is_its_own(tmp_path: Pa
     assert [returns(run) for run in runs] == [{1000: 1.0, 2000: 2.0}, {3000: 5.0}]
 
 
+def test_a_part_of_that_name_beside_it_is_not_taken_for_one_that_lies_elsewhere(tmp_path: Path) -> None:
+    elsewhere = write_run(tmp_path / "other/version_0", [1.0, 2.0])
+    write_run(tmp_path / "runs/version_0", [7.0], seed=5)
+    write_run(tmp_path / "runs/version_1", [3.0], first=3000, resumes=elsewhere)
+    runs, _ = read_runs([tmp_path / "runs"])
+    assert [returns(run) for run in runs] == [{1000: 7.0}, {3000: 3.0}]
+
+
 def test_damaged_rows_are_named_and_left_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "version_0", [1.0])
     rows = ["2000,2.0", "x000,3.0,", "4000,nan,", "5000,5.0,", "6000,,0.1", "7000,7"]
@@ -54,8 +62,8 @@ def test_damaged_rows_are_named_and_left_out(tmp_path: Path) -> None:
         file.write("\n".join(rows))  # the last one has no end: the run was killed, or writes it now
     (run,), left_out = read_runs([tmp_path])
     assert returns(run) == {1000: 1.0, 5000: 5.0}
-    reasons = ["row 3 is damaged", "row 4 is damaged", "row 5 has the return nan", "row 8 is damaged"]
-    assert left_out == [f"{folder / 'metrics.csv'}: {reason}" for reason in reasons]
+    reasons = ["damaged row 3", "damaged row 4", "return nan in row 5", "damaged row 8"]
+    assert left_out == [f"version_0: {reason} of metrics.csv" for reason in reasons]
 
 
 def test_a_number_cut_off_at_the_end_is_not_taken_for_a_number(tmp_path: Path) -> None:
@@ -67,11 +75,12 @@ def test_a_number_cut_off_at_the_end_is_not_taken_for_a_number(tmp_path: Path) -
 
 
 def test_runs_that_cannot_be_reported_on_are_named(tmp_path: Path) -> None:
-    for name in ("broken", "logs", "other", "test", "offline", "early", "warming_up", "empty"):
+    for name in ("broken", "logs", "other", "sections", "test", "offline", "early", "warming_up", "empty"):
         write_run(tmp_path / name, [1.0])
     (tmp_path / "broken/config.yaml").write_text("model: [")
     (tmp_path / "logs/config.yaml").unlink()
     (tmp_path / "other/config.yaml").write_text("model: 3")
+    (tmp_path / "sections/config.yaml").write_text("{model: {}, env: {id: Pendulum-v1}, collect: null}")
     with (tmp_path / "test/config.yaml").open("a") as file:
         file.write("verbose: true\n")
     config = tmp_path / "offline/config.yaml"
@@ -81,13 +90,14 @@ def test_runs_that_cannot_be_reported_on_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty/metrics.csv").write_text("")
     runs, left_out = read_runs([tmp_path])
     assert runs == []
-    assert [reason.removeprefix(f"{tmp_path}/") for reason in left_out] == [
+    assert left_out == [
         "broken: config.yaml cannot be read",
         "early: has no evaluation: there is no metrics.csv",
         "empty: has no evaluation",
         "logs: there is no config.yaml",
         "offline: has no environment",
         "other: config.yaml is not that of a run",
+        "sections: config.yaml is not that of a run",
         "test: evaluates a checkpoint of another run",
         "warming_up: has no evaluation",
     ]

@@ -12,6 +12,7 @@ from rrd_lightning.report.statistics import (
     horizon,
     interquartile_mean,
     interval,
+    overall,
     probabilities,
     share,
     table,
@@ -63,7 +64,7 @@ def test_methods_are_compared_where_the_shortest_ended_run_ends(tmp_path: Path) 
     assert horizon(methods) == 2000
     rows, shorter = table(methods)
     assert rows[["seeds", "env_steps", "final", "best"]].to_numpy().tolist() == [[2, 2000, 2.0, 2.0]]
-    assert shorter == [f"{tmp_path / 'c'}: at 1,000 of 2,000 env steps: in the curves, not yet in the table"]
+    assert shorter == ["c: at 1,000 of 2,000 env steps, not in the table yet"]
 
 
 def test_runs_that_all_go_on_are_compared_where_the_shortest_is(tmp_path: Path) -> None:
@@ -105,3 +106,21 @@ def test_probabilities_by_hand(tmp_path: Path) -> None:
     assert found.loc["RRD", "IRCR"] == pytest.approx(4.5 / 9)
     assert np.isnan(found.loc["RRD", "RRD"])
     assert found.loc["IRCR", "RRD"] == pytest.approx(4.5 / 9)
+
+
+def test_all_tasks_together_by_hand(tmp_path: Path) -> None:
+    for task, (upper, lower, finals) in {"A-v0": (10, 0, (9, 5)), "B-v0": (-100, -200, (-150, -190))}.items():
+        for seed, final in enumerate(finals):
+            write_run(tmp_path / f"{task}{seed}", [final], task=task, seed=seed)
+            write_run(
+                tmp_path / f"{task}{seed}-", [upper], task=task, seed=seed, decomposition="EnvironmentReward"
+            )
+        write_run(tmp_path / task, [lower], task=task, decomposition="EpisodicReward")
+    write_run(tmp_path / "c", [3.0], task="C-v0")  # without bounds
+    tasks: dict[str, list[Method]] = {}
+    for method in methods_in(tmp_path):
+        tasks.setdefault(method.task, []).append(method)
+    # Shares 0.9, 0.5, 0.5 and 0.1.
+    (row,) = overall(tasks).to_dict("records")
+    assert (row["method"], row["tasks"], row["runs"], row["share"]) == ("RRD", 2, 4, pytest.approx(0.5))
+    assert 0.1 <= row["share_low"] <= 0.5 <= row["share_high"] <= 0.9

@@ -194,15 +194,6 @@ def test_pictures_name_their_path(caplog: pytest.LogCaptureFixture) -> None:
     assert "Picture of the run: logs/version_0/plots/evaluation-000000300.png" in caplog.text
 
 
-def test_sections_that_errors_name_are_there() -> None:
-    page = (ROOT / "docs/troubleshooting.md").read_text()
-    there = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.M)}
-    code = "".join(path.read_text() for path in (ROOT / "rrd_lightning").rglob("*.py"))
-    named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
-    assert named <= there
-    assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named
-
-
 ALGORITHMS = ROOT / "docs/algorithms"
 ABSTRACT = {"Agent", "ActorCritic", "Decomposition", "LearnedReward"}
 CONCRETE = [each for each in COMPONENTS if issubclass(each, Component) and each.__name__ not in ABSTRACT]
@@ -215,9 +206,10 @@ def settings_of(page: Path, heading: str) -> dict[str, str]:
     return dict(rows)
 
 
-def defaults_of(component: type[Component], *others: str) -> dict[str, str]:
+def defaults_of(component: type[Component]) -> dict[str, str]:
+    """The options of a component that have defaults, as YAML has them."""
     parameters = list(inspect.signature(component.__init__).parameters.values())[3:]
-    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in others]
+    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
     return {each.name: yaml_of(each.default) for each in named}
 
 
@@ -236,11 +228,9 @@ def test_each_component_has_a_page_with_its_own_options(component: type[Componen
 
 def test_shared_options_have_their_own_tables() -> None:
     index = ALGORITHMS / "README.md"
-    sizes = "policy_outputs", "action_inputs", "value_outputs"
-    shared = {"actor-critics": defaults_of(agents.ActorCritic, *sizes)}
-    shared["reward models"] = defaults_of(decomposition.LearnedReward)
-    for heading, own in shared.items():
-        found = settings_of(index, f"Options of {heading}")
+    shared = {"actor-critics": agents.ActorCritic, "reward models": decomposition.LearnedReward}
+    for heading, component in shared.items():
+        found, own = settings_of(index, f"Options of {heading}"), defaults_of(component)
         assert found.keys() == own.keys()
         assert all(found[name] == own[name] or float(found[name]) == float(own[name]) for name in own)
 
@@ -283,3 +273,12 @@ def test_each_option_that_the_migration_names_exists(capsys: pytest.CaptureFixtu
     config = config_of("rrd fit --config debug", capsys)
     for section, option, *_ in named:
         assert option in config[section], option
+
+
+def test_sections_that_errors_name_are_there() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    there = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.M)}
+    code = "".join(path.read_text() for path in (ROOT / "rrd_lightning").rglob("*.py"))
+    named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
+    assert named <= there
+    assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named

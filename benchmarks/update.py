@@ -1,10 +1,12 @@
 """The update alone, by each engine that serves it on the CPU, beside the floor of its own matrix products.
 
-    python -m benchmarks.update [--images]
+    python -m benchmarks.update [--images | --agents]
 
 An update is the gradients of all losses, Adam's step and the targets: SAC and the reward model, networks of
 256 x 256, float32. Vectors have HalfCheetah's sizes, batch 256, rrd 256 / 64; images have LIBERO's (three
-channels, 9 numbers, 7 actions), batch 32, rrd 32 / 32.
+channels, 9 numbers, 7 actions), batch 32, rrd 32 / 32. With --agents it is every agent's, with its default
+options: on vectors of these sizes, with six actions where they are Discrete, and DQN on Atari's four frames of
+84 x 84, batch 32, rrd 32 / 32. Of an agent with delayed parts it is the mean of two.
 
 The floor is the time of the update's products, and convolutions, at the fastest float32 rate that this
 machine shows in the same run: of products of 256 x 256 matrices that stay in its caches, one by one and
@@ -32,8 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.spread import spread
 from rrd_lightning import RRDModule, keys
+from rrd_lightning.agents import DDPG, DQN, SAC, TD3, Agent, DiscreteSAC
 from rrd_lightning.engines import CppTwin, Eager
 from rrd_lightning.engines.cpp.perceptron import Perceptron
+from rrd_lightning.frames import stack_space
 from rrd_lightning.kernels import compiled_library
 from rrd_lightning.networks import MLP
 
@@ -42,11 +46,32 @@ EXACT = 1e-6
 ACTIONS, NUMBERS = 7, 9
 
 
-def vector_module() -> tuple[RRDModule, TensorDict]:
+def vector_module(agent: type[Agent] = SAC) -> tuple[RRDModule, TensorDict]:
     """HalfCheetah's sizes."""
     observation = spaces.Box(-np.inf, np.inf, (17,), np.float32)
-    module = RRDModule(observation, spaces.Box(-1, 1, (6,), np.float32))
-    return module, paired_batch(lambda *shape: torch.randn(*shape, 17), 6, 256, 4, 64)
+    discrete = agent in (DQN, DiscreteSAC)
+    actions = spaces.Discrete(6) if discrete else spaces.Box(-1, 1, (6,), np.float32)
+    module = RRDModule(observation, actions, agent)
+    act = choose if discrete else partial(steer, 6)
+    return module, paired_batch(lambda *shape: torch.randn(*shape, 17), act, 256, 4, 64)
+
+
+def atari_module() -> tuple[RRDModule, TensorDict]:
+    """DQN on four frames."""
+    frames = stack_space(spaces.Box(0, 255, (84, 84), np.uint8), 4)
+    module = RRDModule(frames, spaces.Discrete(6), DQN)
+    observe = partial(torch.randint, 256, dtype=torch.uint8)
+    return module, paired_batch(lambda *shape: observe((*shape, 4, 84, 84)), choose, 32, 1, 32)
+
+
+def choose(*shape: int) -> torch.Tensor:
+    """Actions of a Discrete."""
+    return torch.randint(6, shape)
+
+
+def steer(actions: int, *shape: int) -> torch.Tensor:
+    """Continuous actions."""
+    return torch.rand(*shape, actions) * 2 - 1
 
 
 def image_module(size: int) -> tuple[RRDModule, TensorDict]:
@@ -61,17 +86,17 @@ def image_module(size: int) -> tuple[RRDModule, TensorDict]:
         pictures = torch.randint(256, (*shape, 3, size, size), dtype=torch.uint8)
         return TensorDict({"image": pictures, "state": torch.randn(*shape, NUMBERS)}, shape)
 
-    return module, paired_batch(observe, ACTIONS, 32, 1, 32)
+    return module, paired_batch(observe, partial(steer, ACTIONS), 32, 1, 32)
 
 
-def paired_batch(observe, actions: int, size: int, count: int, steps: int) -> TensorDict:
+def paired_batch(observe, act, size: int, count: int, steps: int) -> TensorDict:
     """A batch of random content."""
 
     def part(*shape: int) -> dict:
         return {
             keys.OBSERVATION: observe(*shape),
             keys.NEXT_OBSERVATION: observe(*shape),
-            keys.ACTION: torch.rand(*shape, actions) * 2 - 1,
+            keys.ACTION: act(*shape),
         }
 
     facts = {
@@ -90,10 +115,15 @@ def paired_batch(observe, actions: int, size: int, count: int, steps: int) -> Te
 
 
 def make_update(module: RRDModule, batch: TensorDict, engine: type[Eager]) -> Callable[[], object]:
-    """One update, as a function."""
+    """Two updates, as a function."""
     module = copy.deepcopy(module)
     running = engine(module, engine.make_optimizer(module._parameter_groups()))
-    return partial(running.update, batch, 0)
+
+    def update() -> None:
+        for number in range(2):
+            running.update(batch, number)
+
+    return update
 
 
 class Product(NamedTuple):
@@ -167,13 +197,21 @@ def seconds(work, repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", action="store_true", help="images instead of vectors")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--images", action="store_true", help="images instead of vectors")
+    kinds.add_argument("--agents", action="store_true", help="every agent")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}.\n")
-    names = [f"images, {size} pixels" for size in (84, 128, 256)] if arguments.images else ["vectors"]
+    cases = {"vectors": vector_module}
+    if arguments.images:
+        cases = {f"images, {size} pixels": partial(image_module, size) for size in (84, 128, 256)}
+    if arguments.agents:
+        cases = {each.__name__: partial(vector_module, each) for each in (SAC, TD3, DDPG, DQN, DiscreteSAC)}
+        cases["DQN, four frames"] = atari_module
+    slow = arguments.images or arguments.agents
     updates, operations = {}, {}
-    for name in names:
-        module, batch = image_module(int(name.split()[1])) if arguments.images else vector_module()
+    for name, make in cases.items():
+        module, batch = make()
         for engine in (Eager, CppTwin):
             if engine.unsupported(module, torch.device("cpu")) is None:
                 update = updates[f"{name}, {engine.name}"] = make_update(module, batch, engine)
@@ -181,12 +219,12 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             updates[f"{name}, eager"]()
         for update in updates:
-            operations.setdefault(update, counter.get_total_flops())
+            operations.setdefault(update, counter.get_total_flops() / 2)
     rates = products()
     timed = {name: [] for name in [*updates, *(each.name for each in rates)]}
     for _ in range(ROUNDS):
         for name, update in updates.items():
-            timed[name].append(seconds(update, 2 if arguments.images else 10))
+            timed[name].append(seconds(update, 1 if slow else 5) / 2)
         for each in rates:
             timed[each.name].append(seconds(each.work, 2))
 

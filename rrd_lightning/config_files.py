@@ -26,7 +26,7 @@ def read_config(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ParameterError("config", path, f"cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
-        raise ParameterError("config", path, f"is no YAML: {error}") from error
+        raise ParameterError("config", path, f"is no YAML: {error}", section="folders-and-files") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

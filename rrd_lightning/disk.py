@@ -91,6 +91,7 @@ def reserve(folder: Path, parameter: str) -> None:
             str(folder.parent),
             f"the full replay takes {human(total)} of disk space, and {human(free)} are free: make room for "
             f"{human(max(total - free, 0))} more, choose another folder, or a smaller data.capacity",
+            section="memory-and-disk",
         ) from error
 
 

@@ -15,11 +15,13 @@ class ParameterError(ValueError):
         name: the parameter, such as ``batch_size`` or, with its section, ``data.batch_size``.
         value: the value given.
         problem: what is wrong, and what would be valid.
+        section: of docs/troubleshooting.md, if it has more to say.
     """
 
-    def __init__(self, name: str, value: object, problem: str) -> None:
+    def __init__(self, name: str, value: object, problem: str, *, section: str | None = None) -> None:
+        more = f" (docs/troubleshooting.md#{section})" if section else ""
         # The text of some values, such as spaces, has several lines.
-        super().__init__(" ".join(f"{name}={value!r}: {problem}".split()))
+        super().__init__(" ".join(f"{name}={value!r}: {problem}{more}".split()))
         self.name = name
 
 

@@ -167,6 +167,7 @@ class MemoryPlan:
                 self.capacity,
                 f"the full replay takes {human(self.replay)}, the {place} is {human(free)}: "
                 f"a capacity of {fitting} fits",
+                section="memory-and-disk",
             )
 
 

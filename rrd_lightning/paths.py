@@ -19,7 +19,10 @@ def local_path(parameter: str, path: str | Path) -> Path:
     """
     if REMOTE.match(str(path)):
         raise ParameterError(
-            parameter, str(path), "is remote, must be a folder or file of this machine: mount it, or copy it"
+            parameter,
+            str(path),
+            "is remote, must be a folder or file of this machine: mount it, or copy it",
+            section="folders-and-files",
         )
     try:
         return Path(path).expanduser()

@@ -34,6 +34,7 @@ FEW_STEPS = [
     "--collect.total_env_steps=600",
     "--collect.env_steps_per_iteration=100",
     "--data.train_batches=2",
+    "--data.batch_size=64",
     "--evaluate.every_n_env_steps=400",
     "--evaluate.episodes=1",
     "--env.max_episode_steps=50",
@@ -63,12 +64,14 @@ def metrics(version: int = 0, env: str = "Pendulum-v1") -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs(config: str) -> None:
+    if config == "atari":
+        pytest.importorskip("ale_py")
     main(["fit", "--config", config, *FEW_STEPS])
     (folder,) = Path("runs").glob("*/version_0")
     assert (folder / "checkpoints/last.ckpt").is_file()
     assert (folder / "checkpoints/best.ckpt").is_file()
     assert (folder / "config.yaml").is_file()
-    assert len(list((folder / "plots").glob("*.png"))) == 2
+    assert len(list((folder / "plots").glob("evaluation-*.png"))) == 2
     assert list(folder.glob("events.out.tfevents*"))
     assert metrics(env=folder.parent.name)[-1]["step"] == "600"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch.loggers import CSVLogger
 
 from rrd_lightning import RRDModule, agents, decomposition
@@ -21,7 +25,7 @@ from tests.runs import run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + [
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
 ]
 
@@ -132,7 +136,7 @@ def test_networks_of_the_page_on_networks(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_reader_example_runs_by_its_class_path_and_is_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    example, _ = code_blocks("docs/demonstrations.md")
+    _, example, _ = code_blocks("docs/demonstrations.md")
     (tmp_path / "my_readers.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
     Path("demos").mkdir()
@@ -188,3 +192,93 @@ def test_pictures_name_their_path(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run(evaluate={"episodes": 1}, callbacks=[Plots()], logger=CSVLogger(".", name="logs"))
     assert "Picture of the run: logs/version_0/plots/evaluation-000000300.png" in caplog.text
+
+
+ALGORITHMS = ROOT / "docs/algorithms"
+ABSTRACT = {"Agent", "ActorCritic", "Decomposition", "LearnedReward"}
+CONCRETE = [each for each in COMPONENTS if issubclass(each, Component) and each.__name__ not in ABSTRACT]
+
+
+def settings_of(page: Path, heading: str) -> dict[str, str]:
+    """The defaults of a page's table of options."""
+    _, _, part = page.read_text().partition(f"## {heading}\n")
+    rows = re.findall(r"^\| `(\w+)` \| `([^|]*)` \|", part.partition("\n## ")[0], flags=re.MULTILINE)
+    return dict(rows)
+
+
+def defaults_of(component: type[Component]) -> dict[str, str]:
+    """The options of a component that have defaults, as YAML has them."""
+    parameters = list(inspect.signature(component.__init__).parameters.values())[3:]
+    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
+    return {each.name: yaml_of(each.default) for each in named}
+
+
+def yaml_of(default: Any) -> str:
+    return str(list(default)) if isinstance(default, tuple) else json.dumps(default).strip('"')
+
+
+@pytest.mark.parametrize("component", CONCRETE)
+def test_each_component_has_a_page_with_its_own_options(component: type[Component]) -> None:
+    (page,) = (each for each in ALGORITHMS.glob("*.md") if f"(`{component.__name__}`)\n" in each.read_text())
+    found, own = settings_of(page, "Settings"), defaults_of(component)
+    assert found.keys() == own.keys()
+    assert all(str(found[name]) == own[name] or float(found[name]) == float(own[name]) for name in own)
+    assert f"({page.name})" in (ALGORITHMS / "README.md").read_text()
+
+
+def test_shared_options_have_their_own_tables() -> None:
+    index = ALGORITHMS / "README.md"
+    shared = {"actor-critics": agents.ActorCritic, "reward models": decomposition.LearnedReward}
+    for heading, component in shared.items():
+        found, own = settings_of(index, f"Options of {heading}"), defaults_of(component)
+        assert found.keys() == own.keys()
+        assert all(found[name] == own[name] or float(found[name]) == float(own[name]) for name in own)
+
+
+def commands_of(page: Path) -> list[str]:
+    """Those of blocks and of tables that name a packaged configuration."""
+    found = re.findall(r"(?:^    |`)(rrd fit --config [^`\n]+)", page.read_text(), flags=re.MULTILINE)
+    return [each for each in found if "FOLDER" not in each and "my_package" not in each]
+
+
+WITH_COMMANDS = [ROOT / "README.md", ROOT / "docs/migration.md", *sorted(ALGORITHMS.glob("*.md"))]
+COMMANDS = sorted({command for page in WITH_COMMANDS for command in commands_of(page)})
+
+
+def config_of(command: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The whole configuration of a command, which is only parsed."""
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split()[1:], "--print_config"])
+    assert stop.value.code == 0
+    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return config
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_pages_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_of(command, capsys)
+    for part in ("agent", "decomposition"):
+        if option := re.search(rf"--model.{part} (\w+)", command):
+            assert config["model"][part]["class_path"].endswith(f".{option[1]}")
+
+
+def test_each_option_that_the_migration_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/migration.md").read_text()
+    named = {tuple(name.split(".")) for name in re.findall(r"`--(\w+\.[\w.]+)", text)}
+    components = {name[2] for name in named if name[0] == "model" and name[2:]}
+    options: set[str] = set()
+    for component in [*CONCRETE, agents.ActorCritic, decomposition.LearnedReward]:
+        options |= defaults_of(component).keys()
+    assert components <= options
+    config = config_of("rrd fit --config debug", capsys)
+    for section, option, *_ in named:
+        assert option in config[section], option
+
+
+def test_sections_that_errors_name_are_there() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    there = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.M)}
+    code = "".join(path.read_text() for path in (ROOT / "rrd_lightning").rglob("*.py"))
+    named = set(re.findall(r"(?:section=|SECTION = )\"([a-z-]+)\"", code))
+    assert named <= there
+    assert {"memory-and-disk", "checkpoints", "options-of-the-trainer"} <= named

@@ -18,7 +18,6 @@ from gymnasium.wrappers import FrameStackObservation
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import DQN
 from rrd_lightning.arguments import find_config
-from rrd_lightning.cli import main
 from rrd_lightning.decomposition import RRD
 from rrd_lightning.envs import Rollout
 from rrd_lightning.episode import episode_transitions
@@ -174,21 +173,3 @@ def test_atari_is_resumed_with_the_same_stacks(sticky: float) -> None:
         assert torch.equal(*(rollout.observation for rollout in rollouts))
     assert rollouts[0].observation.shape == (1, 4, 84, 84)
     assert len(rollouts[0].observation[0].unique(dim=0)) > 1
-
-
-@needs_atari
-def test_the_configuration_of_atari_runs() -> None:
-    few = {
-        "env.max_episode_steps": 40,
-        "data.capacity": 200,
-        "data.train_batches": 2,
-        "data.batch_size": 4,
-        "collect.warmup_steps": 100,
-        "collect.total_env_steps": 201,
-        "evaluate.episodes": 1,
-        "trainer.accelerator": "cpu",
-        "trainer.enable_progress_bar": "false",
-    }
-    main(["fit", "--config", "atari", *(f"--{name}={value}" for name, value in few.items())])
-    module = RRDModule.load_from_checkpoint("runs/ALE-Pong-v5/version_0/checkpoints/last.ckpt")
-    assert module.predict(np.zeros((4, 84, 84), np.uint8)) in range(6)

@@ -41,6 +41,7 @@ class CampaignRun:
         self._next_read = 0.0
         self._lines = 0
         self._blocked = False
+        self._stopped = False
 
     def check(self) -> None:
         """Raise ValueError if what there is of this run was made with other arguments."""
@@ -106,12 +107,15 @@ class CampaignRun:
             seconds = sum(part["seconds"] for part in self._provenance["parts"])
             keep(run, self.results, {"seconds": seconds, **self._provenance})
             self._tell(run.env_steps, float(run.evaluations["return_mean"].iloc[-1]), status, seconds)
-        if status:
+        if status and self._stopped:
+            self._say("stopped")
+        elif status:
             self._say(f"FAILED with status {status}: {self.log}")
         return status
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Tell the run to save and end, or to end at once."""
+        self._stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 

@@ -42,6 +42,7 @@ def write(content: Any, path: Path) -> None:
             "checkpoint",
             str(path),
             f"cannot be written ({_first_line(first)}); earlier checkpoints are unchanged",
+            section="memory-and-disk",
         ) from error
 
 

@@ -44,6 +44,7 @@ def to_plain(value: Any, name: str = "") -> Any:
             value,
             f"is {kind.__module__}.{kind.__qualname__}, which a checkpoint cannot hold: let state_dict return "
             "numbers, text, lists, dictionaries, tensors and NumPy arrays of numbers",
+            section="checkpoints",
         )
     return value
 

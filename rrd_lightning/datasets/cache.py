@@ -43,7 +43,7 @@ class EpisodeCache:
         status = source.stat()
         key = repr((str(source.resolve()), status.st_size, status.st_mtime_ns, view))
         path = self._folder / f"{source.stem}-{sha256(key.encode()).hexdigest()[:16]}" / f"{episode}.pt"
-        if path.is_file():
+        if os.path.isfile(path):  # false where the folder must not be looked into, too
             try:
                 return _restored(read(path))
             except ParameterError:

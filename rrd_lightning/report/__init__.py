@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rrd_lightning.checkpoint.files import require_writable
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.report import curves, page, statistics
-from rrd_lightning.report.methods import Method, group
+from rrd_lightning.report.methods import Method, differences, group
 from rrd_lightning.report.page import Document
 from rrd_lightning.report.runs import read_runs
 
@@ -29,6 +29,7 @@ LEGEND = (
     " than others of their method."
 )
 PROBABILITY = "Probability that a run of the row ends with a higher return than one of the column:"
+DIFFERENCES = "Settings that are not the same for all methods, beside those of decomposition and agent:"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -115,6 +116,9 @@ def _write(
         if len(tables[task]) > 1:
             document.paragraph(PROBABILITY)
             document.table(page.readable_probabilities(statistics.probabilities(methods)))
+        if others := differences(methods):
+            document.paragraph(DIFFERENCES)
+            document.items(others)
     document.heading("How to read this")
     document.paragraph(LEGEND)
     if left_out:

@@ -18,7 +18,7 @@ INDIFFERENT = {
     "data.scratch_dir",
     "data.cache_dir",
 }
-DECOMPOSITION = "model.decomposition"
+DECOMPOSITION, AGENT = "model.decomposition", "model.agent"
 UPPER_BOUND, LOWER_BOUND = "EnvironmentReward", "EpisodicReward"
 # What concerns the reward model alone, and so not the bounds.
 OF_THE_REWARD = (DECOMPOSITION, "data.rrd_", "data.sampler")
@@ -109,30 +109,60 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def name_apart(settings: list[dict[str, Any]]) -> list[str]:
-    """Return a name for each of several settings: the decomposition, and what else differs among them."""
-    values: dict[str, set[Any]] = defaultdict(set)
-    for each in settings:
-        for name, value in each.items():
-            values[name].add(repr(value))
-    differing = [name for name in values if len(values[name]) > 1 and name != DECOMPOSITION]
-    # Classes first; what is off is not said, if it is on elsewhere.
-    differing.sort(key=lambda name: name != "model.agent")
-    silent = {name: [each for each in values[name] if each in ("False", "None")] for name in differing}
-    names = []
-    for each in settings:
-        words = [str(each.get(DECOMPOSITION, "no decomposition"))]
-        for name in differing:
-            value = each.get(name)
-            if name in each and [repr(value)] != silent[name]:
-                words.append(_say(name, value))
-        names.append(", ".join(words))
+    """Return a name for each of several settings: the decomposition, the agent, and what else it takes."""
+    values = _values(settings)
+    names = [str(each.get(DECOMPOSITION, "no decomposition")) for each in settings]
+    for setting in sorted(_differing(values), key=lambda setting: setting != AGENT):
+        of_name = defaultdict(set)
+        for name, each in zip(names, settings, strict=True):
+            of_name[name].add(repr(each.get(setting)))
+        if setting == AGENT or any(len(each) > 1 for each in of_name.values()):
+            words = [_say(setting, each, values[setting]) for each in settings]
+            names = [", ".join(filter(None, pair)) for pair in zip(names, words, strict=True)]
     return names
 
 
-def _say(name: str, value: Any) -> str:
-    last = name.rpartition(".")[2].replace("_", " ")
-    if value is True:
-        return last
-    if name == "model.agent":
-        return str(value)
-    return f"{last} {' × '.join(map(str, value)) if isinstance(value, tuple) else value}"
+def differences(methods: list[Method]) -> list[str]:
+    """Return the settings in which the methods of a task differ, but for those of their own classes.
+
+    Methods that are told apart by their names alone may differ in more, which a reader has to know.
+    """
+    found = []
+    values = _values([method.settings for method in methods])
+    for setting in _differing(values):
+        if setting.startswith((DECOMPOSITION, AGENT)):
+            continue
+        of_value = defaultdict(list)
+        for method in methods:
+            if setting in method.settings:
+                of_value[_write(method.settings[setting])].append(method.name)
+        sides = [f"{value} ({'; '.join(names)})" for value, names in of_value.items()]
+        found.append(f"{setting}: {', '.join(sides)}")
+    return found
+
+
+def _values(settings: list[dict[str, Any]]) -> dict[str, set[str]]:
+    values = defaultdict(set)
+    for each in settings:
+        for setting, value in each.items():
+            values[setting].add(repr(value))
+    return values
+
+
+def _differing(values: dict[str, set[str]]) -> list[str]:
+    return [setting for setting in values if len(values[setting]) > 1 and setting != DECOMPOSITION]
+
+
+def _say(setting: str, settings: dict[str, Any], values: set[str]) -> str:
+    """Say a setting in a name, if there is one; what is off is not said, if all others are on."""
+    value = settings.get(setting)
+    if setting not in settings or [repr(value)] == [each for each in values if each in ("False", "None")]:
+        return ""
+    if setting == AGENT:
+        return _write(value)
+    last = setting.rpartition(".")[2].replace("_", " ")
+    return last if value is True else f"{last} {_write(value)}"
+
+
+def _write(value: Any) -> str:
+    return " × ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,22 @@ def test_a_file_without_the_state_names_the_command() -> None:
     reader = LiberoReader(str(path), observations="state")
     with pytest.raises(ParameterError, match=r"obs/robot': is missing: .* rrd record --demonstrations a.hdf5"):
         _ = Demonstrations(reader).observation_space
+
+
+def test_the_policy_of_the_documentation_approaches_the_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/demonstrations.md").read_text()
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "record" in code]
+    Path("documented_policy.py").write_text(example)
+    monkeypatch.syspath_prepend(Path.cwd())
+    (path,) = record(
+        "played",
+        policy="documented_policy.Nudge",
+        task=STOVE,
+        kwargs=QUICK,
+        observations="state",
+        episodes=1,
+        max_episode_steps=8,
+    )
+    place = Libero(STOVE, observations="state").state_names["objects"].index("flat_stove_1 button from hand x")
+    away = np.linalg.norm(read(path)["demo_0/obs/objects"][:, place : place + 3], axis=1)
+    assert away[-1] < away[0] - 0.05

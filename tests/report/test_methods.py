@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrd_lightning.report.methods import group, name_apart, settings_of
+from rrd_lightning.report.methods import differences, group, name_apart, settings_of
 from rrd_lightning.report.runs import read_runs
 from tests.report.folders import write_run
 
@@ -50,6 +50,16 @@ def test_other_values_are_said_and_arguments_of_other_classes_are_not() -> None:
         "RRD, rate 0.2, hidden sizes 4",
         "IRCR",
     ]
+
+
+def test_a_setting_that_no_name_needs_is_said_beside_them(tmp_path: Path) -> None:
+    """DQN and SAC may want other batches: the name says the agent, and the reader gets to know the batch."""
+    write_run(tmp_path / "a", [1.0], agent="DQN", batch_size=64)
+    write_run(tmp_path / "b", [1.0], agent="SAC", batch_size=32)
+    write_run(tmp_path / "c", [1.0], agent="SAC", batch_size=32, decomposition="IRCR")
+    methods, _ = group(read_runs([tmp_path])[0])
+    assert [method.name for method in methods] == ["RRD, DQN", "RRD, SAC", "IRCR, SAC"]
+    assert differences(methods) == ["data.batch_size: 64 (RRD, DQN), 32 (RRD, SAC; IRCR, SAC)"]
 
 
 def test_the_same_seed_twice_counts_once(tmp_path: Path) -> None:

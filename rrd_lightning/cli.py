@@ -216,14 +216,14 @@ class RRDCLI(OpenCLI):
 
     def before_fit(self) -> None:
         """Check what involves several sections, before the run's folder is made."""
-        if not self.section("env") and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+        if self.section("env"):
+            self.section("collect").check(self.datamodule, self.trainer.world_size)
+        elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
         self.datamodule.check_demonstrations(self.model, self.trainer, self.section("ckpt_path"))
-        if self.section("env"):
-            self.section("collect").check(self.datamodule, self.trainer.world_size)
         self._begin()
 
     def _begin(self) -> None:

@@ -280,7 +280,8 @@ class ReplayDataModule(LightningDataModule):
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
-        self.check_demonstrations(module, trainer, trainer.ckpt_path)
+        if self.demonstrations and self.demonstrations.held_out:
+            self.check_demonstrations(module, trainer)  # the others if the replay turns out to be empty
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
             # All processes have compared the free space with what they take together.

@@ -34,6 +34,7 @@ FEW_STEPS = [
     "--collect.total_env_steps=600",
     "--collect.env_steps_per_iteration=100",
     "--data.train_batches=2",
+    "--data.batch_size=32",
     "--evaluate.every_n_env_steps=400",
     "--evaluate.episodes=1",
     "--env.max_episode_steps=50",

@@ -26,10 +26,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
+WARMUP = 4000
 OPTIONS = [
     "--config=debug",
     "--collect.env_steps_per_iteration=50",
-    "--collect.warmup_steps=4000",
+    f"--collect.warmup_steps={WARMUP}",
     "--evaluate.every_n_env_steps=1000",
     "--checkpoint.every_n_env_steps=50",
     "--data.capacity=5000",
@@ -40,6 +41,7 @@ OPTIONS = [
 ]
 # The most seconds to wait, within a stage, before the kill.
 STAGES = {"start-up": 6.0, "resume": 0.5, "warm-up": 0.5, "evaluation": 1.0, "save": 0.01}
+EARLY = ("start-up", "resume", "warm-up")
 STAGE_FILE = "stage.txt"
 
 
@@ -92,12 +94,12 @@ def last_checkpoint(root: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def kill_once(root: Path, options: list[str], aim: str) -> tuple[str, int]:
-    """Start the run, kill it at a stage, and tell at which it was and how far it had come."""
+def kill_once(root: Path, options: list[str], aim: str) -> tuple[str, int] | None:
+    """Start the run, kill it at a stage, and tell at which it was and how far it had come; None if it ended."""
     last = last_checkpoint(root)
     if aim == "resume" and last is None:
         aim = "warm-up"
-    if aim == "warm-up" and last and torch.load(last, weights_only=True)["global_step"]:
+    if aim == "warm-up" and last and torch.load(last, weights_only=True)["env_steps"] >= WARMUP:
         aim = "save"
     before = len(runs(root))
     process = start(root, options)
@@ -105,8 +107,11 @@ def kill_once(root: Path, options: list[str], aim: str) -> tuple[str, int]:
         time.sleep(0.0005)
     time.sleep(random.uniform(0, STAGES[aim]))
     process.send_signal(signal.SIGKILL)
-    if process.wait() != -signal.SIGKILL:
-        raise SystemExit(f"the run ended before it was killed:\n{(root / 'log.txt').read_text()[-3000:]}")
+    code = process.wait()
+    if code == 0:
+        return None
+    if code != -signal.SIGKILL:
+        raise SystemExit(f"the run ended with {code}:\n{(root / 'log.txt').read_text()[-3000:]}")
     where = (root / STAGE_FILE).read_text() or "between two stages"
     torn = sorted(str(path.name) for run in runs(root)[before:] for path in run.rglob("*.part"))
     if torn:
@@ -118,7 +123,9 @@ def kill_once(root: Path, options: list[str], aim: str) -> tuple[str, int]:
 def reached(root: Path, aim: str, before: int) -> bool:
     if aim == "save":
         return any(list(run.glob("checkpoints/*.part")) for run in runs(root)[before:])
-    return (root / STAGE_FILE).read_text() == aim
+    stage = (root / STAGE_FILE).read_text()
+    # An early stage may be over before it is seen.
+    return stage == aim or (aim in EARLY and stage not in EARLY[: EARLY.index(aim)] and stage != "")
 
 
 def content(root: Path) -> dict[str, object]:
@@ -185,19 +192,33 @@ def main() -> None:
         folder.mkdir()
     run_to_the_end(whole, options)
     hit: Counter[str] = Counter()
-    for number in range(1, arguments.kills + 1):
-        where, steps = kill_once(killed, options, list(STAGES)[number % len(STAGES)])
+    differ: list[str] = []
+    while hit.total() < arguments.kills:
+        number = hit.total() + 1
+        if (result := kill_once(killed, options, list(STAGES)[number % len(STAGES)])) is None:
+            print("the run ended, and another begins", flush=True)
+            differ += compare(whole, killed)
+            shutil.rmtree(killed)
+            killed.mkdir()
+            continue
+        where, steps = result
         hit[where.split(",")[0]] += 1
         print(f"kill {number:3}: last checkpoint at {steps:5} steps, killed in {where}", flush=True)
     print("kills by stage: " + ", ".join(f"{stage} {count}" for stage, count in hit.most_common()))
     run_to_the_end(killed, options)
-    differ = differences(content(whole), content(killed))
-    one, other = rows(whole), rows(killed)
-    differ += [f"metrics.csv {key}" for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
-    print(f"{len(one)} rows of metrics and every tensor compared")
+    differ += compare(whole, killed)
     print("the same to the last bit" if not differ else "DIFFERENT: " + "; ".join(differ[:10]))
     shutil.rmtree(work)
     sys.exit(bool(differ))
+
+
+def compare(whole: Path, killed: Path) -> list[str]:
+    """Return what differs between the ends of two jobs."""
+    one, other = rows(whole), rows(killed)
+    differ = differences(content(whole), content(killed))
+    differ += [f"metrics.csv {key}" for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+    print(f"{len(one)} rows of metrics and every tensor compared", flush=True)
+    return differ
 
 
 if __name__ == "__main__":

@@ -128,14 +128,13 @@ class Collect(Callback):
                 f"must be at least collect.warmup_steps={self.warmup_steps}{repeated}, "
                 "or part of the warm-up is lost",
             )
-        room = data.capacity // processes - data.kept_transitions
-        if room * repeat < (self.env.max_episode_steps or 0):
-            kept = f" beside the {data.kept_transitions} of the demonstrations" if data.kept_transitions else ""
+        data.longest_episode = -(-(self.env.max_episode_steps or 0) // repeat)
+        if data.capacity // processes < data.longest_episode:
             raise ParameterError(
                 "data.capacity",
                 data.capacity,
                 f"{each} must be at least the {self.env.max_episode_steps} steps of an episode "
-                f"of {self.env.id}{repeated}{kept}".lstrip(),
+                f"of {self.env.id}{repeated}".lstrip(),
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:

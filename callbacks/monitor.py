@@ -16,7 +16,7 @@ from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import require_positive
 
 TAIL = 10  # steps
-FALL = 0.2  # of the success rate; less may be chance
+FALL = 0.3  # of the success rate; less may be chance in 20 episodes
 WARNING_INTERVAL = 5  # times the episodes
 
 

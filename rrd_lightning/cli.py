@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,13 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the configuration, from which `rrd test` rebuilds the run."""
+        checkpoint["config"] = self._sections
+
+    @cached_property
+    def _sections(self) -> dict[str, Any]:
+        # Once, since it is the same at every save.
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        checkpoint["config"] = {section: config[section] for section in SECTIONS}
+        return {section: config[section] for section in SECTIONS}
 
 
 class OptionalEnvironment(Environment):
@@ -210,14 +216,14 @@ class RRDCLI(OpenCLI):
 
     def before_fit(self) -> None:
         """Check what involves several sections, before the run's folder is made."""
-        if not self.section("env") and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+        if self.section("env"):
+            self.section("collect").check(self.datamodule, self.trainer.world_size)
+        elif self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             raise ParameterError(
                 "trainer.max_steps", -1, "a run without an environment needs a limit: give a number of updates"
             )
         self.datamodule.check(self.model, self.trainer)
         self.datamodule.check_demonstrations(self.model, self.trainer, self.section("ckpt_path"))
-        if self.section("env"):
-            self.section("collect").check(self.datamodule, self.trainer.world_size)
         self._begin()
 
     def _begin(self) -> None:

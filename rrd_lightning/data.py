@@ -75,8 +75,8 @@ class ReplayDataModule(LightningDataModule):
         before_step: called before each training step and its refill, when the step before is logged.
         evaluation_episodes: the episodes to validate and test with: held-out demonstrations, or what an
             evaluation callback sets.
-        kept_transitions: of the demonstrations that never leave the replay of a process, once `check` has
-            counted them.
+        longest_episode: transitions of the longest episode to be collected, as far as that is known; set by the
+            collector.
         batches_left: batches of the current iteration that have not been drawn yet.
 
     Raises:
@@ -123,7 +123,7 @@ class ReplayDataModule(LightningDataModule):
         self.storage = storage
         self.scratch_dir = scratch_dir and str(local_path("data.scratch_dir", scratch_dir))
         self.keep_demonstrations = demonstration_share is not None
-        self.kept_transitions = 0
+        self.longest_episode = 0
         mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
         if mixed:
             sampler = _mixed(sampler)
@@ -231,8 +231,15 @@ class ReplayDataModule(LightningDataModule):
         if ckpt_path and not self.demonstrations.held_out and read_checkpoint(ckpt_path).get("replay"):
             return
         spaces = _spaces(module)
-        largest = self.demonstrations.check(spaces, self.capacity, trainer.world_size if trainer else 1)
-        self.kept_transitions = largest if self.keep_demonstrations else 0
+        processes = trainer.world_size if trainer else 1
+        largest = self.demonstrations.check(spaces, self.capacity, processes)
+        needed = (largest + self.longest_episode) * processes
+        if self.keep_demonstrations and self.capacity < needed:
+            raise ParameterError(
+                "data.capacity",
+                self.capacity,
+                f"must be at least {needed}, with room for an episode beside the demonstrations, all kept",
+            )
         if "cloning" in module.loss_names():
             training, _ = self.demonstrations.split(spaces)
             if all(entry.facts.success is False for entry in training):
@@ -273,8 +280,7 @@ class ReplayDataModule(LightningDataModule):
             return
         rank_zero_info(str(self.memory_plan(module, trainer)))
         self.check(module, trainer)
-        if self.demonstrations and self.demonstrations.held_out:
-            self.check_demonstrations(module, trainer)  # the others if the replay turns out to be empty
+        self.check_demonstrations(module, trainer, trainer.ckpt_path)
         self._sampler.seed(derive_seed("replay", trainer.global_rank))
         if not len(self.replay):
             # All processes have compared the free space with what they take together.

@@ -128,7 +128,7 @@ def test_what_makes_no_sense_is_an_error_before_anything_is_done(
 
 
 def test_images_have_nothing_to_normalise() -> None:
-    with pytest.raises(ParameterError, match="normalize_observations=True: is of vectors"):
+    with pytest.raises(ParameterError, match="normalize_observations=True: must be false"):
         RRDModule(IMAGE, spaces.Discrete(2), agents.DQN, normalize_observations=True)
 
 
@@ -139,6 +139,6 @@ def test_no_update_is_made_of_episodes_whose_success_is_unknown() -> None:
 
 
 def test_episodes_that_never_end_teach_nothing() -> None:
-    message = "total_env_steps=300: is spent with 0 transitions of finished episodes"
+    message = "total_env_steps=300: is spent with 0 steps of finished episodes"
     with pytest.raises(ParameterError, match=message):
         run("Bounded-v0", module={"decomposition": decomposition.IRCR})

@@ -136,18 +136,13 @@ def test_options_of_the_trainer(option: str, message: str, capsys: pytest.Captur
     assert not [path for path in Path().iterdir() if ":" in path.name or path.name == "s3"]
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_precisions_are_refused_by_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    args = [command, "--config=debug", "--trainer.precision=64-true", "--trainer.accelerator=cpu"]
-    assert "trainer.precision='64-true'" in error_of(args, capsys)
-
-
-def test_precisions_are_refused_in_python() -> None:
+def test_precisions_are_refused_by_every_command() -> None:
     env = Environment("Follow-v0")
     for precision in ("64-true", "bf16-true"):
         trainer = make_trainer(make_collect(env), precision=precision)
-        with pytest.raises(ParameterError, match=f"trainer.precision='{precision}'"):
-            trainer.validate(make_module(env), make_data(), verbose=False)
+        for command in (trainer.validate, trainer.test):
+            with pytest.raises(ParameterError, match=f"trainer.precision='{precision}'"):
+                command(make_module(env), make_data(), verbose=False)
 
 
 def test_tasks_of_slurm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_a_delayed_actor_is_cloned_in_every_update_of_a_phase_of_cloning() -> No
         (
             CLONES,
             {**DATA, "capacity": 220},
-            r"data.capacity=220: must be at least the 40 steps .* beside the 185",
+            r"data.capacity=220: must be at least 225, with room for an episode",
         ),
         ({**CLONES, "engine": "cpp"}, DATA, "model.engine='cpp': .* runs without phases"),
         ({"agent": CLONES["agent"], "engine": "cpp"}, DATA, "serves cloning_weight 0.0, not 1.0"),

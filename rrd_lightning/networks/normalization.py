@@ -85,7 +85,7 @@ class ObservationNormalizer(nn.Module):
             {key: RunningMoments(part.shape[0]) for key, part in parts.items() if is_vector(part)}
         )
         if not self.moments:
-            problem = "is of vectors, which the observations have not"
+            problem = "must be false: the observations have no vector to normalise"
             raise ParameterError("normalize_observations", True, problem)
 
     def forward(self, observation: Any) -> Any:

@@ -63,7 +63,8 @@ def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
     down = -(-len(tasks) // across)
     rows, columns = (1, 1 + rated) if len(tasks) == 1 else (down * (1 + rated), across)
     names = [name for name in look if any(method.name == name for each in tasks.values() for method in each)]
-    entries = _entries_across(names, width := max(4.2 * columns, 6.0))
+    labels = [_entry(name, tasks) for name in names]
+    entries = _entries_across(labels, width := max(4.2 * columns, 6.0))
     height = 2.9 * rows + 0.22 * -(-len(names) // entries) + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -82,15 +83,13 @@ def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("environment steps")
     lines = [axes[0, 0].plot([], [], color=look[name][0], linestyle=look[name][1])[0] for name in names]
-    labels = [_entry(name, tasks) for name in names]
     figure.legend(lines, labels, loc="outside lower center", ncols=entries, frameon=False)
     return figure
 
 
-def _entries_across(names: list[str], width: float) -> int:
+def _entries_across(labels: list[str], width: float) -> int:
     """Return how many entries of the legend stand beside each other on so many inches."""
-    longest = max(map(len, names)) + len(" (upper bound)")
-    return max(1, min(len(names), int(width / (0.08 * longest + 0.5))))
+    return max(1, min(len(labels), int(width / (0.066 * max(map(len, labels)) + 0.6))))
 
 
 def _is_rated(method: Method) -> bool:

@@ -117,7 +117,7 @@ def name_apart(settings: list[dict[str, Any]]) -> list[str]:
         for name, each in zip(names, settings, strict=True):
             of_name[name].add(repr(each.get(setting)))
         if setting == AGENT or any(len(each) > 1 for each in of_name.values()):
-            words = [_say(setting, each.get(setting), values[setting]) for each in settings]
+            words = [_say(setting, each, values[setting]) for each in settings]
             names = [", ".join(filter(None, pair)) for pair in zip(names, words, strict=True)]
     return names
 
@@ -153,14 +153,15 @@ def _differing(values: dict[str, set[str]]) -> list[str]:
     return [setting for setting in values if len(values[setting]) > 1 and setting != DECOMPOSITION]
 
 
-def _say(setting: str, value: Any, values: set[str]) -> str:
-    """Say a setting in a name; what is off is not said, if all others are on."""
-    last = setting.rpartition(".")[2].replace("_", " ")
-    if value is True:
-        return last
-    if [repr(value)] == [each for each in values if each in ("False", "None")]:
+def _say(setting: str, settings: dict[str, Any], values: set[str]) -> str:
+    """Say a setting in a name, if there is one; what is off is not said, if all others are on."""
+    value = settings.get(setting)
+    if setting not in settings or [repr(value)] == [each for each in values if each in ("False", "None")]:
         return ""
-    return _write(value) if setting == AGENT else f"{last} {_write(value)}"
+    if setting == AGENT:
+        return _write(value)
+    last = setting.rpartition(".")[2].replace("_", " ")
+    return last if value is True else f"{last} {_write(value)}"
 
 
 def _write(value: Any) -> str:

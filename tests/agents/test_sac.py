@@ -194,8 +194,8 @@ def test_actions_explore_or_do_not() -> None:
         ((OBSERVATION, Box(-1, 1, (2, 2))), "action_space=Box.*SAC serves continuous vectors"),
         ((OBSERVATION, Box(-torch.inf, 1, (2,))), "SAC needs finite bounds on every action"),
         ((OBSERVATION, Box(0, 5, (2,), "int64")), "action_space=Box.*floating numbers"),
-        ((Box(0, 255, (5,), "uint8"), ACTION), "observation_space=Box.*floating numbers"),
-        ((MultiBinary(4), ACTION), r"observation_space=MultiBinary\(4\): SAC serves vectors of floating"),
+        ((Box(0, 255, (5,), "uint8"), ACTION), "observation_space=Box.*vectors of numbers"),
+        ((MultiBinary(4), ACTION), r"observation_space=MultiBinary\(4\): SAC serves vectors of numbers"),
         ((Dict({"a": OBSERVATION, "b": MultiBinary(2)}), ACTION), "observation_space=Dict.*SAC serves vectors"),
     ],
 )

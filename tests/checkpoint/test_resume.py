@@ -346,7 +346,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start() -> None:
         default_root_dir="/proc/nowhere",
         enable_checkpointing=True,
     )
-    with pytest.raises(ParameterError, match="'/proc/nowhere/checkpoints': cannot be written to"):
+    with pytest.raises(ParameterError, match="default_root_dir='/proc/nowhere': cannot be written to"):
         trainer.fit(make_module(Environment("Follow-v0")), make_data())
 
 

@@ -181,7 +181,7 @@ def test_yardsticks() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ParameterError, match=r"observation_space=Box.*RRD serves vectors of floating"):
+    with pytest.raises(ParameterError, match=r"observation_space=Box.*RRD serves vectors of numbers"):
         RRD(Box(0, 255, (8, 8, 3)), ACTION)
     with pytest.raises(ParameterError, match=r"action_space=MultiBinary\(4\): RRD serves vectors of floating"):
         RRD(VECTOR, MultiBinary(4))

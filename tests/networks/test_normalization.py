@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from rrd_lightning import Environment, RRDModule, keys
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.networks import ObservationNormalizer
 from tests.resuming import assert_same, fit
 from tests.runs import make_module, run
@@ -69,8 +69,8 @@ def test_images_and_numbers_of_a_choice_stay_as_they_are() -> None:
     assert torch.equal(normalized["choice"], observation["choice"])
     assert (normalized["state"] == 0).all()
     assert (observation["state"] == 9).all()
-    pixels = torch.zeros(2, 3, 36, 36, dtype=torch.uint8)
-    assert ObservationNormalizer(image)(pixels) is pixels
+    with pytest.raises(ParameterError, match=r"normalize_observations=True: must be false: .* no vector"):
+        ObservationNormalizer(image)
 
 
 def test_what_was_collected_is_what_counts_and_all_that_look_see_the_same() -> None:

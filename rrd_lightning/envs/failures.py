@@ -41,11 +41,13 @@ class Failures:
             reason: what to tell of it; the cause itself by default.
 
         Raises:
-            FailedEnvironmentError: if the environment has failed more than 5 times in a row, or gave an
-                unusable value, which it would give again.
+            FailedEnvironmentError: if the environment has failed more than 5 times in a row, or another try
+                would not help: it gave an unusable value, or has an unusable setting.
         """
         if isinstance(cause, UnusableValueError):
             raise FailedEnvironmentError("environment", index, f"gave {cause}") from cause
+        if isinstance(cause, ParameterError):
+            raise FailedEnvironmentError("environment", index, f"cannot be used: {cause}") from cause
         self._counts[index] += 1
         reason = reason or f"{type(cause).__name__}: {cause}"
         if self._counts[index] > MAX_FAILURES:

@@ -37,6 +37,8 @@ class Breaking(Follow):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         if self._now("reset"):
             raise OSError("no scene")
+        if self._now("setting"):
+            raise ParameterError("env.kwargs.assets", None, "is missing")
         return super().reset(seed=seed)
 
     def step(self, action: Any) -> Any:
@@ -94,6 +96,12 @@ def test_an_episode_that_fails_is_dropped_and_counted(
             range(26, 400),
             220,
             "environment=[01]: failed 6 times .*; the last error: OSError: no scene",
+        ),
+        (
+            "setting",
+            [26],
+            220,
+            "environment=[01]: cannot be used: env.kwargs.assets=None: is missing",
         ),
         ("reward", [250], 240, "environment=1: gave the reward nan, must be finite; step 5 of its episode 13"),
     ],

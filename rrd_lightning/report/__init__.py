@@ -113,9 +113,10 @@ def _write(
         document.heading(f"{task}, {statistics.horizon(methods):,} environment steps")
         draw("".join(each if each.isalnum() or each in "-_." else "_" for each in task), {task: methods})
         document.table(page.readable(tables[task]))
-        if len(tables[task]) > 1:
+        better = statistics.probabilities(methods)
+        if better.notna().any(axis=None):
             document.paragraph(PROBABILITY)
-            document.table(page.readable_probabilities(statistics.probabilities(methods)))
+            document.table(page.readable_probabilities(better))
         if others := differences(methods):
             document.paragraph(DIFFERENCES)
             document.items(others)

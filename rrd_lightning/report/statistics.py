@@ -158,15 +158,19 @@ def _row(method: Method, methods: list[Method], env_steps: int) -> dict[str, Any
 def probabilities(methods: list[Method]) -> pd.DataFrame:
     """Return the probability that a run of the row's method ends better than one of the column's.
 
-    Over all pairs of runs, ties counted half, at the steps of the table.
+    Over all pairs of runs, ties counted half, at the steps of the table. It is NaN for a single pair, which
+    says who ended better and nothing of a probability.
     """
     env_steps = horizon(methods)
     finals = {method.name: at(method, "return_mean", env_steps) for method in methods}
     finals = {name: values for name, values in finals.items() if len(values)}
     ordered = sorted(finals, key=lambda name: -finals[name].mean())
-    rows = [
-        [auc(finals[one], finals[other]) if one != other else np.nan for other in ordered] for one in ordered
-    ]
+
+    def probability(one: str, other: str) -> float:
+        alone = one == other or len(finals[one]) == len(finals[other]) == 1
+        return np.nan if alone else auc(finals[one], finals[other])
+
+    rows = [[probability(one, other) for other in ordered] for one in ordered]
     return pd.DataFrame(rows, index=ordered, columns=ordered)
 
 

@@ -108,6 +108,14 @@ def test_probabilities_by_hand(tmp_path: Path) -> None:
     assert found.loc["IRCR", "RRD"] == pytest.approx(4.5 / 9)
 
 
+def test_a_single_pair_of_runs_has_no_probability(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1.0])
+    write_run(tmp_path / "b", [2.0], decomposition="IRCR")
+    assert probabilities(methods_in(tmp_path)).isna().all(axis=None)
+    write_run(tmp_path / "c", [0.0], seed=1)
+    assert probabilities(methods_in(tmp_path)).loc["IRCR", "RRD"] == 1
+
+
 def test_all_tasks_together_by_hand(tmp_path: Path) -> None:
     for task, (upper, lower, finals) in {"A-v0": (10, 0, (9, 5)), "B-v0": (-100, -200, (-150, -190))}.items():
         for seed, final in enumerate(finals):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.decomposition.reward_model import RewardModel
-from rrd_lightning.errors import require_not_negative
+from rrd_lightning.errors import require_not_negative, require_positive
 from rrd_lightning.networks import NetworkConfig
 
 
@@ -25,6 +25,8 @@ class LearnedReward(Decomposition):
         activation: between them; see `rrd_lightning.networks.MLP`.
         layer_norm: normalise the hidden layers.
         learning_rate: Adam's.
+        output_scale: what the network's output is multiplied by. Below 1 it lets predictions begin near zero,
+            and stay there where nothing was learned: for sparse returns, whose reward of a step is small.
         encoder: class path of a module that maps observations to features, in place of the convolutions for
             images; made with the observation space.
         network: class path of a module that maps what the reward model sees to one number, in place of the
@@ -43,13 +45,17 @@ class LearnedReward(Decomposition):
         activation: str = "relu",
         layer_norm: bool = False,
         learning_rate: float = 3e-4,
+        output_scale: float = 1.0,
         encoder: NetworkConfig | None = None,
         network: NetworkConfig | None = None,
     ) -> None:
         super().__init__(observation_space, action_space)
         require_not_negative(learning_rate=learning_rate)
+        require_positive(output_scale=output_scale)
         options = {"hidden_sizes": hidden_sizes, "activation": activation, "layer_norm": layer_norm}
-        self.model = RewardModel(observation_space, action_space, self, encoder, network, **options)
+        self.model = RewardModel(
+            observation_space, action_space, self, encoder, network, output_scale, **options
+        )
         self.learning_rate = learning_rate
 
     def parameter_groups(self) -> list[dict[str, Any]]:

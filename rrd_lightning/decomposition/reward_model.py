@@ -34,6 +34,7 @@ class RewardModel(nn.Module):
         reader: who uses it, for errors.
         encoder: a user's encoder f of observations, if any.
         network: a user's network from [s, a, s − s'] to one number, if any.
+        output_scale: what this number is multiplied by.
         options: of the perceptron otherwise.
 
     Raises:
@@ -47,9 +48,11 @@ class RewardModel(nn.Module):
         reader: object,
         encoder: NetworkConfig | None = None,
         network: NetworkConfig | None = None,
+        output_scale: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__()
+        self.output_scale = output_scale
         self._action = ActionVector(action_space, reader)
         self._parts: ObservationParts | None = None
         if encoder is not None:
@@ -66,7 +69,7 @@ class RewardModel(nn.Module):
     def forward(self, transitions: TensorDictBase) -> Tensor:
         """Predict the reward of each step, ``[...]``."""
         reward: Tensor = self.network(self._inputs(transitions))
-        return reward.squeeze(-1)
+        return reward.squeeze(-1) * self.output_scale
 
     def _inputs(self, transitions: TensorDictBase) -> Tensor:
         now, action, later = self.vectors(transitions)

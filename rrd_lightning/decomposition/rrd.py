@@ -6,7 +6,6 @@ ICLR 2022, arXiv 2111.13485.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -18,7 +17,6 @@ from rrd_lightning import keys
 from rrd_lightning.decomposition.learned import LearnedReward
 from rrd_lightning.errors import ParameterError
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import NetworkConfig
 
 Scale = Literal["per_step", "episode"]
 
@@ -96,17 +94,10 @@ class RRD(LearnedReward):
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a vector, or a Discrete.
-        hidden_sizes: widths of the hidden layers.
-        activation: between them; see `rrd_lightning.networks.MLP`.
-        layer_norm: normalise the hidden layers.
-        learning_rate: Adam's.
         bias_correction: remove the sampling variance from the loss (RRD-L(RD)).
         scale: of the loss, ``"per_step"`` or ``"episode"``. The latter weighs long episodes more
             and is larger by T²: 10⁶ times at T = 1000.
-        encoder: class path of a module that maps observations to features, in place of the convolutions for
-            images; made with the observation space.
-        network: class path of a module that maps what the reward model sees to one number, in place of the
-            perceptron; made with the widths of input and output.
+        options: of the reward model, as `LearnedReward` has them.
 
     Raises:
         ParameterError: if it cannot serve a space, or an option is out of range.
@@ -124,25 +115,11 @@ class RRD(LearnedReward):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        hidden_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        learning_rate: float = 3e-4,
         bias_correction: bool = False,
         scale: Scale = "per_step",
-        encoder: NetworkConfig | None = None,
-        network: NetworkConfig | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=layer_norm,
-            learning_rate=learning_rate,
-            encoder=encoder,
-            network=network,
-        )
+        super().__init__(observation_space, action_space, **options)
         require_scale(scale)
         self.bias_correction = bias_correction
         self.scale: Scale = scale

@@ -180,6 +180,18 @@ def test_yardsticks() -> None:
     assert EpisodicReward(VECTOR, ACTION).losses(transitions) == Losses()
 
 
+def test_the_output_is_scaled() -> None:
+    steps = TensorDict({keys.OBSERVATION: torch.randn(5, 3), keys.NEXT_OBSERVATION: torch.randn(5, 3)}, [5])
+    space = Box(-torch.inf, torch.inf, (3,))
+    steps[keys.ACTION] = torch.rand(5, *ACTION.shape)
+    small = RRD(space, ACTION, output_scale=0.1)
+    plain = RRD(space, ACTION)
+    plain.load_state_dict(small.state_dict())
+    assert torch.allclose(small.reward(steps), 0.1 * plain.reward(steps))
+    with pytest.raises(ParameterError, match="output_scale=0"):
+        RRD(space, ACTION, output_scale=0.0)
+
+
 def test_bad_input() -> None:
     with pytest.raises(ParameterError, match=r"observation_space=Box.*RRD serves vectors of numbers"):
         RRD(Box(0, 255, (8, 8, 3)), ACTION)

@@ -80,6 +80,7 @@ CHANGED = {
     "reward model": {"decomposition": partial(RRD, network=Doubled)},
     "layer norm": {"agent": partial(SAC, layer_norm=True)},
     "activation": {"decomposition": partial(RRD, activation="tanh")},
+    "scale of the output": {"decomposition": partial(RRD, output_scale=0.1)},
     "five critics": {"agent": partial(SAC, num_critics=5)},
     "two of three critics": {"agent": partial(SAC, num_critics=3, critics_in_target=2)},
     "mean of critics": {"agent": partial(SAC, actor_value="mean")},

@@ -84,6 +84,8 @@ class RRDTwin:
             return reason
         if [name for name, _ in decomposition.model.named_children()] != ["network"]:
             return "it serves vectors, and the reward model has an encoder or convolutions"
+        if decomposition.model.output_scale != 1:
+            return "the reward model's output is scaled"
         network = decomposition.model.network
         if reason := unsupported(network, "the reward model"):
             return reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import rrd_lightning
@@ -75,3 +76,10 @@ def test_rooms_import_earlier_rooms_only() -> None:
 
 def test_module_knows_no_replay_and_no_environment() -> None:
     assert not rooms_imported(ROOT / "module.py") & {"replay", "envs", "data", "callbacks"}
+
+
+def test_every_folder_of_the_package_is_in_the_wheel() -> None:
+    listed = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT.parent) for path in ROOT.rglob("*.py")}
+    linked = {"rrd_lightning.callbacks", "rrd_lightning.configs"}  # from the top level
+    assert {".".join(folder.parts) for folder in folders} | linked == set(listed)

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import Env, Wrapper
 from gymnasium.utils.seeding import np_random
 
+from rrd_lightning.envs.action_repeat import EARLIER
 from rrd_lightning.envs.failures import UnusableValueError
 from rrd_lightning.spaces import single_precision, unit_actions
 from rrd_lightning.success import SUCCESS_KEYS, SuccessOf, find_success, follow_success
@@ -159,7 +160,8 @@ class EpisodicFeedback(Wrapper[Any, Any, Any, Any]):
 
     def _follow_success(self, info: dict[str, Any]) -> None:
         try:
-            self._success = follow_success(self._success, find_success(info), self._success_of)
+            for each in (*info.get(EARLIER, ()), info):
+                self._success = follow_success(self._success, find_success(each), self._success_of)
         except ValueError as error:
             raise self._unusable(str(error)) from error
 

@@ -16,9 +16,10 @@ from tests.runs import make_collect, make_data, make_module, make_trainer
 
 
 class Adding(Env[Any, Any]):
-    """Adds up its actions; the reward is the step's number, and the seventh step succeeds."""
+    """Adds up its actions; the reward is the step's number. Of seven steps the last succeeds, or another."""
 
-    def __init__(self) -> None:
+    def __init__(self, success_at: int = 7) -> None:
+        self._success_at = success_at
         self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
 
@@ -31,7 +32,8 @@ class Adding(Env[Any, Any]):
         self._sum += action
         self._time += 1
         done = self._time == 7
-        return self._sum.copy(), float(self._time), done, False, {"is_success": done}
+        infos = {"is_success": self._time == self._success_at}
+        return self._sum.copy(), float(self._time), done, False, infos
 
 
 gymnasium.register("Adding-v0", Adding)
@@ -53,6 +55,12 @@ def test_an_action_is_taken_until_the_episode_ends_and_rewards_are_summed() -> N
     assert [step[1] for step in steps] == [0, 0, 28]
     assert [step[2] for step in steps] == [False, False, True]
     assert [step[4]["success"] for step in steps] == [False, False, True]
+
+
+@pytest.mark.parametrize(("success_of", "success"), [("last", False), ("any", True)])
+def test_success_of_a_step_that_is_not_the_last_of_its_action(success_of: Any, success: bool) -> None:
+    env = Environment("Adding-v0", action_repeat=3, success_of=success_of, kwargs={"success_at": 4})
+    assert play(env.make())[-1][4]["success"] is success
 
 
 def test_a_time_limit_counts_each_of_them() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tensordict import TensorDict
 
 from rrd_lightning.callbacks.judge import Judge
-from rrd_lightning.data import NoEpisodes
+from rrd_lightning.dataloaders import NoEpisodes
 from rrd_lightning.envs import Environment, Rollout
 from rrd_lightning.errors import ParameterError, require_positive
 

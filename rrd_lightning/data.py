@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from tensordict import TensorDict
 
 from rrd_lightning import keys
 from rrd_lightning.checkpoint.format import read_checkpoint
+from rrd_lightning.dataloaders import NoEpisodes, PairedBatches
 from rrd_lightning.datasets import Demonstrations, Reader
 from rrd_lightning.datasets.feeding import EpisodesToRelabel, HeldOutEpisodes, fill
 from rrd_lightning.errors import ParameterError, require_positive
@@ -125,11 +126,13 @@ class ReplayDataModule(LightningDataModule):
         self.keep_demonstrations = demonstration_share is not None
         self.longest_episode = 0
         mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
+        sizes = batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement
+        self._sampler: PairedSampler
         if mixed:
-            sampler = _mixed(sampler)
-        self._sampler = sampler(batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement)
-        if isinstance(self._sampler, MixedSampler) and mixed:
-            self._sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
+            self._sampler = mixed_sampler = _mixed(sampler)(*sizes)
+            mixed_sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
+        else:
+            self._sampler = sampler(*sizes)
         self.feedback_every = feedback_every
         self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
@@ -212,7 +215,7 @@ class ReplayDataModule(LightningDataModule):
                     rank_zero_info("The full replay does not fit in the free memory: it is kept on disk")
             plan.check(self.storage, self.scratch_dir)
         if self.demonstrations is None:
-            _require_no_demonstrations(module)
+            _refuse_without_demonstrations(module)
 
     def check_demonstrations(self, module: Any, trainer: Any = None, ckpt_path: Any = None) -> None:
         """Check every demonstration, as far as that is cheap, and that the replay can hold them.
@@ -325,51 +328,6 @@ class ReplayDataModule(LightningDataModule):
         return self.episodes_to_relabel
 
 
-class PairedBatches:
-    """One epoch of paired batches, each drawn when the training step asks for it.
-
-    It has a length so that Lightning does not prefetch: a batch that is fetched ahead would miss the episodes
-    collected before it.
-    """
-
-    def __init__(self, data: ReplayDataModule) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        """Training steps per epoch."""
-        return self._data.iterations_per_epoch * -(-self._data.train_batches // self._data.updates_per_step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the position is part of the DataModule's state."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore nothing."""
-
-    def __iter__(self) -> Iterator[TensorDict | Sequence[TensorDict]]:
-        """Refill the replay before each iteration, and yield a batch, or several, per training step."""
-        data = self._data
-        data.prefill()
-        for _ in range(len(self)):
-            data.before_step()
-            if not (data.batches_left and len(data.replay)):
-                data.begin_iteration()
-            count = min(data.updates_per_step, data.batches_left)
-            data.batches_left -= count
-            yield data.replay.sample_several(count) if data.updates_per_step > 1 else data.replay.sample()
-
-
-class NoEpisodes:
-    """An empty dataloader, for a run without evaluation.
-
-    It has no ``__len__``, because Lightning warns of a dataloader of length zero.
-    """
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        """Yield no episode."""
-        return iter(())
-
-
 def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
     if sampler is PairedSampler:
         return MixedSampler
@@ -383,7 +341,7 @@ def _mixed(sampler: type[PairedSampler]) -> type[MixedSampler]:
     )
 
 
-def _require_no_demonstrations(module: Any) -> None:
+def _refuse_without_demonstrations(module: Any) -> None:
     """Raise a `ParameterError` if phases or cloning have nothing to learn from."""
     if module.phases.before_collection:
         names = [phase.name for phase in module.phases.phases if phase.updates]

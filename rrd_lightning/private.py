@@ -248,7 +248,7 @@ class FindableCheckpoint(ModelCheckpoint):
 class OpenCLI(LightningCLI):
     """LightningCLI with its sections and its treatment of ``ckpt_path`` open to subclasses.
 
-    Noticed by: tests/test_cli.py.
+    Noticed by: tests/test_cli.py and tests/checkpoint/test_command_line.py.
     """
 
     def section(self, name: str) -> Any:

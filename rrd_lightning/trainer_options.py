@@ -9,8 +9,8 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from rrd_lightning.errors import ParameterError
 
+SECTION = "options-of-the-trainer"  # of docs/troubleshooting.md
 # Observations are of single precision, and gradients are not scaled.
-SECTION = "options-of-the-trainer"
 PRECISIONS = ("32-true", "bf16-mixed")
 STRATEGIES = (
     "auto",

@@ -24,6 +24,7 @@ ROWS = [
         "episode",
         "disk",
         "free_memory",
+        "dataloaders",
         "paths",
         "config_files",
         "phases",

@@ -21,9 +21,9 @@ from rrd_lightning.config_files import merged
 from rrd_lightning.datasets.cache import EpisodeCache
 from rrd_lightning.datasets.files import find_files
 from rrd_lightning.kernels import library
+from tests.command_line import DEBUG, error_of
 from tests.job import SOLE
 from tests.runs import make_collect, make_data, make_module, make_trainer
-from tests.test_cli import DEBUG, error_of
 
 
 @pytest.fixture

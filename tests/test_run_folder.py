@@ -16,8 +16,8 @@ from rrd_lightning.arguments import find_checkpoint
 from rrd_lightning.callbacks import Checkpoint, Plots
 from rrd_lightning.cli import main
 from rrd_lightning.run_folder import new_folder, run_folder
+from tests.command_line import DEBUG
 from tests.runs import make_collect, make_data, make_module, make_trainer
-from tests.test_cli import DEBUG
 
 SHORT = [*DEBUG, "--collect.total_env_steps=600"]
 

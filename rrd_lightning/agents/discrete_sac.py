@@ -136,11 +136,10 @@ class DiscreteSAC(ActorCritic):
         if not self.moves_policy(updates + 1):
             return found
         # The values of all actions do not depend on the policy, which needs no gradient through them.
-        return found | self.policy_losses(features.detach(), self.combine(values.detach()))
+        return found | self.policy_losses(features.detach(), temperature, self.combine(values.detach()))
 
-    def policy_losses(self, features: Tensor, values: Tensor) -> Losses:
-        """The losses of the policy and the temperature, for features and the values ``[batch, actions]``."""
-        temperature = self.log_temperature.detach().exp()
+    def policy_losses(self, features: Tensor, temperature: Tensor, values: Tensor) -> Losses:
+        """The losses of the policy and the temperature α, for features and the values ``[batch, actions]``."""
         log_prob = self.log_policy(features)
         entropy = -expectation(log_prob, log_prob).mean()
         losses = {

@@ -119,11 +119,12 @@ class SAC(ActorCritic):
             {"critic": critic_loss(value, target)},
             {"agent/value_mean": value.mean(), "agent/temperature": temperature},
         )
-        return found | self.policy_losses(features.detach()) if self.moves_policy(updates + 1) else found
+        if self.moves_policy(updates + 1):
+            found |= self.policy_losses(features.detach(), temperature)
+        return found
 
-    def policy_losses(self, features: Tensor) -> Losses:
-        """The losses of the policy and the temperature, for features ``[batch, features]``."""
-        temperature = self.log_temperature.detach().exp()
+    def policy_losses(self, features: Tensor, temperature: Tensor) -> Losses:
+        """The losses of the policy and the temperature α, for features ``[batch, features]``."""
         action, log_prob = self.policy(features).sample_with_log_prob()
         with frozen(self.critic):
             value = self.combine(self.values(self.critic, features, action))

@@ -14,7 +14,7 @@ from rrd_lightning import ParameterError, keys
 from rrd_lightning.datasets import Demonstrations, LiberoReader
 from rrd_lightning.datasets.libero_look import Look, correlate, find_look
 from tests.datasets.libero_files import DEMOS, SPACES, read_one, real, write_file
-from tests.envs.libero_tasks import simulated
+from tests.envs.libero_tasks import INSTALLED, simulated
 
 h5py = pytest.importorskip("h5py")
 OWN = "assumed, as in LIBERO's own files"
@@ -138,6 +138,7 @@ def test_joint_angles_of_real_files_agree_with_their_attribute() -> None:
 
 @real
 @simulated
+@pytest.mark.skipif(not INSTALLED, reason="hf-libero is not installed: make setup-libero")
 @pytest.mark.libero
 @pytest.mark.usefixtures("libero_assets")
 def test_images_that_look_turned_beside_the_simulators_are_told() -> None:

@@ -16,7 +16,7 @@ INDIFFERENT = {
     "collect.worker_timeout",
     "data.storage",
     "data.scratch_dir",
-    "data.cache_dir",
+    "data.demonstrations.LiberoReader.cache_dir",
 }
 DECOMPOSITION, AGENT = "model.decomposition", "model.agent"
 UPPER_BOUND, LOWER_BOUND = "EnvironmentReward", "EpisodicReward"

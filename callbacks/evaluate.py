@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import torch
 from tensordict import TensorDict
 
+from rrd_lightning import keys
 from rrd_lightning.callbacks.judge import Judge
 from rrd_lightning.dataloaders import NoEpisodes
 from rrd_lightning.envs import Environment, Rollout
-from rrd_lightning.errors import ParameterError, require_positive
+from rrd_lightning.envs.sequential import SequentialVectorEnv
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 
 NEVER = 2**62
 
@@ -26,22 +30,31 @@ class Evaluate(Judge):
         every_n_env_steps: environment steps between evaluations during fit; the end of a run is
             evaluated as well, and what phases have made before the first environment step.
         seed: seed of the first episode.
+        filmed_episodes: take pictures of so many of the first episodes by the environment's own renderer, for
+            `Videos`. It needs none where images are observed.
 
     Raises:
-        ParameterError: if a number is not positive, or the seed is negative.
+        ParameterError: if a number is not positive, the seed is negative, or the environment cannot be filmed.
     """
 
     def __init__(
-        self, env: Environment, episodes: int = 10, every_n_env_steps: int = 10_000, seed: int = 0
+        self,
+        env: Environment,
+        episodes: int = 10,
+        every_n_env_steps: int = 10_000,
+        seed: int = 0,
+        filmed_episodes: int = 0,
     ) -> None:
         super().__init__()
         require_positive(episodes=episodes, every_n_env_steps=every_n_env_steps)
+        require_not_negative(**{"evaluate.filmed_episodes": filmed_episodes})
         if seed < 0:
             raise ParameterError("evaluate.seed", seed, "must not be negative")
         self.env = env
         self.episodes = episodes
         self.every_n_env_steps = every_n_env_steps
         self.seed = seed
+        self.filmed_episodes = filmed_episodes
         self._evaluations_done = 0
         self._knows_success = False
 
@@ -49,9 +62,24 @@ class Evaluate(Judge):
         """Provide the episodes that Lightning validates and tests with."""
         if trainer.datamodule is None:
             raise ParameterError("datamodule", None, "Evaluate needs a ReplayDataModule")
+        if self.filmed_episodes:
+            self._check_film()
         if stage == "fit":
             self._evaluations_done = 0
         trainer.datamodule.evaluation_episodes = EvaluationEpisodes(self, pl_module)
+
+    def _check_film(self) -> None:
+        """Take a picture now rather than fail at the first evaluation."""
+        try:
+            env = self.env.make(film=True)
+            env.reset(seed=self.seed)
+            env.close()
+        except Exception as error:  # environments and renderers may raise anything
+            raise ParameterError(
+                "evaluate.filmed_episodes",
+                self.filmed_episodes,
+                f"{self.env.id} cannot be filmed, must be 0: {error!r}",
+            ) from error
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Remove the episodes from the DataModule."""
@@ -113,13 +141,20 @@ class EvaluationEpisodes:
 
     def __iter__(self) -> Iterator[TensorDict]:
         """Play the episodes, each with its seed."""
-        envs = self._evaluate.env.make_vector(1)
-        rollout = Rollout(envs, self._evaluate.env.frame_stack)
+        env, filmed = self._evaluate.env, self._evaluate.filmed_episodes
+        envs = SequentialVectorEnv([partial(env.make, film=filmed > 0)])
+        rollout = Rollout(envs, env.frame_stack)
         try:
             trainer = self._module.trainer
-            for episode in range(len(self)):
-                place = episode * trainer.world_size + trainer.global_rank
-                yield self._play(rollout, self._evaluate.seed + place)
+            for number in range(len(self)):
+                place = number * trainer.world_size + trainer.global_rank
+                if filmed:
+                    envs.set_attr("rolling", number < filmed)
+                episode = self._play(rollout, self._evaluate.seed + place)
+                if number < filmed:
+                    (film,) = envs.get_attr("film")
+                    episode[keys.FILM] = torch.from_numpy(film)
+                yield episode
         finally:
             envs.close()
 

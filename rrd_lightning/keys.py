@@ -31,6 +31,7 @@ MEAN_REWARD_MAX    []                           float32   largest R / T of the s
 NUM_EPISODES       []                           int64     how many episodes are stored
 NUM_SUCCESSES      []                           int64     how many of them are known to have succeeded
 NUM_FAILURES       []                           int64     how many of them are known to have failed
+FILM               [T + 1, height, width, 3]    uint8     pictures of an evaluation episode, for its video
 ================== ============================ ========= =========================================
 """
 
@@ -54,6 +55,7 @@ MEAN_REWARD_MAX = "mean_reward_max"
 NUM_EPISODES = "num_episodes"
 NUM_SUCCESSES = "num_successes"
 NUM_FAILURES = "num_failures"
+FILM = "film"
 
 TRANSITIONS = "transitions"
 SUBSEQUENCES = "subsequences"

@@ -45,7 +45,8 @@ class JudgedEpisode:
     def of(cls, episode: TensorDictBase, predicted: Tensor) -> JudgedEpisode:
         """Extract from an episode and its predicted rewards ``[T]`` what figures need."""
         success = bool(episode.get(keys.SUCCESS)) if keys.SUCCESS in episode else None
-        frames = frames_of(episode.get(keys.OBSERVATION))
+        film = episode.get(keys.FILM) if keys.FILM in episode else None
+        frames = frames_of(episode.get(keys.OBSERVATION) if film is None else film)
         true = episode.get(keys.REWARD).cpu()
         return cls(
             predicted.float().cpu().numpy(),

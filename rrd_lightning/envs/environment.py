@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from rrd_lightning.envs.action_repeat import ActionRepeat
 from rrd_lightning.envs.episodic import EpisodicFeedback
+from rrd_lightning.envs.filmed import Filmed
 from rrd_lightning.envs.libero_task import find_task
 from rrd_lightning.envs.sequential import SequentialVectorEnv
 from rrd_lightning.envs.workers import PlainErrors, Workers
@@ -81,12 +82,14 @@ class Environment:
         self.success_of: SuccessOf = success_of
         self.action_repeat = action_repeat
 
-    def make(self, **kwargs: Any) -> EpisodicFeedback:
+    def make(self, film: bool = False, **kwargs: Any) -> EpisodicFeedback:
         """Make one environment; `kwargs` such as ``render_mode`` are passed to its constructor.
 
-        Its observations are single frames, where the model's are stacks.
+        Its observations are single frames, where the model's are stacks. With `film` it is `Filmed`.
         """
         limit = self._limit
+        if film:
+            kwargs["render_mode"] = "rgb_array"
         try:
             # A time limit of the user's is outermost, in place of the environment's own.
             env = gymnasium.make(
@@ -101,6 +104,8 @@ class Environment:
         endless = not (limit or self._spec.max_episode_steps)
         if self.action_repeat > 1:
             env = ActionRepeat(env, self.action_repeat)
+        if film:
+            env = Filmed(env)
         return EpisodicFeedback(env, self.feedback_every, self.success_of, endless=endless)
 
     def make_vector(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
+import gymnasium
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
 from imageio_ffmpeg import count_frames_and_secs
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensordict import TensorDict
 
-from rrd_lightning.callbacks import Videos
+from rrd_lightning import Environment, ParameterError, keys
+from rrd_lightning.callbacks import Evaluate, Videos
 from rrd_lightning.pictures import JudgedEpisode, animate, draw_episodes, frames_of
-from tests.runs import run
+from tests.environments import Follow
+from tests.runs import make_data, make_module, make_trainer, run
 
 
 def make_judged(success: bool | None, steps: int = 10, size: int = 64) -> JudgedEpisode:
@@ -69,3 +74,50 @@ def test_a_run_with_images_leaves_videos_and_pictures(monkeypatch: pytest.Monkey
         UserWarning, match=r"videos are skipped, since ffmpeg is missing: pip install 'rrd-lightning\[video\]'"
     ):
         run("Pixels-v0", collect={"total_env_steps": 140}, callbacks=[Videos()], **options)
+
+
+class Drawn(Follow):
+    """Draws its step as a shade of red."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        assert self.render_mode == "rgb_array"
+        picture = np.zeros((520, 300, 3), np.uint8)
+        picture[..., 0] = 20 * self._time
+        return picture
+
+
+gymnasium.register("Drawn-v0", Drawn)
+
+
+def test_the_first_episodes_are_filmed_by_the_environments_own_renderer() -> None:
+    evaluate = Evaluate(Environment("Drawn-v0"), episodes=3, filmed_episodes=2)
+    module, seen = make_module(evaluate.env), []
+
+    class Look(Callback):
+        def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+            seen.append(batch)
+
+    trainer = make_trainer(evaluate, Look(), Videos(), logger=CSVLogger(".", name="logs"))
+    (figures,) = trainer.test(module, make_data(), verbose=False)
+    films = [batch.get(keys.FILM, None) for batch in seen]
+    assert [None if film is None else tuple(film.shape) for film in films] == [(11, 260, 150, 3)] * 2 + [None]
+    # What each of the ten actions led to, the last one too, which ends the episode.
+    assert films[1][:, 0, 0, 0].tolist() == [20 * step for step in range(11)]
+    videos = sorted(Path("logs/version_0").glob("videos/*.mp4"))
+    assert [count_frames_and_secs(video)[0] for video in videos] == [11, 11]
+    plain = make_trainer(Evaluate(evaluate.env, episodes=3), logger=False)
+    assert plain.test(module, make_data(), verbose=False) == [figures]
+
+
+def test_an_environment_without_a_renderer_is_refused_before_any_episode() -> None:
+    env = Environment("Follow-v0")
+    trainer = make_trainer(Evaluate(env, filmed_episodes=1), logger=False)
+    message = r"evaluate.filmed_episodes=1: Follow-v0 cannot be filmed, must be 0: .*render_mode"
+    with pytest.raises(ParameterError, match=message):
+        trainer.test(make_module(env), make_data(), verbose=False)

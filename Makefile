@@ -1,10 +1,10 @@
-# Two commands on a fresh machine: make quickstart, make test. Both do the whole set-up.
+# Commands on a fresh machine: make quickstart, make test, make libero. Each does the whole set-up.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-libero quickstart test test-slow lint wheel clean
+.PHONY: setup setup-libero quickstart libero test test-slow lint wheel clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,19 @@ setup-libero: setup
 
 quickstart: setup
 	$(BIN)/rrd fit --config quickstart
+
+# Demonstrations by a script, a policy from their outcomes alone, its success rate, and a video.
+libero: setup-libero
+	$(RECORD) --policy benchmarks.experts.TurnOnTheStove --output $(LIBERO)/demonstrations/successes
+	$(RECORD) --policy benchmarks.experts.FailAtTheStove --output $(LIBERO)/demonstrations/failures
+	$(BIN)/rrd fit --config libero_policy --data.demonstrations $(LIBERO)/demonstrations \
+		--trainer.default_root_dir $(LIBERO)
+	$(BIN)/rrd test --ckpt_path best --trainer.default_root_dir $(LIBERO) \
+		--evaluate.episodes 50 --evaluate.seed 1000 --evaluate.filmed_episodes 2
+	@ls -t $(LIBERO)/*/version_*/videos/*.mp4 | head -2
+
+LIBERO := runs/libero
+RECORD := $(BIN)/rrd record --task libero_goal/turn_on_the_stove --observations state --max_episode_steps 120 --episodes 5
 
 # A process per core, each with one thread.
 test: setup

@@ -302,9 +302,11 @@ class RRDModule(Inference):
     def observe(self, observations: Iterable[Observation]) -> None:
         """Take account of the observations of new episodes, ``[T + 1, ...]`` each, for their normalisation.
 
-        Several processes call it together, each with its own episodes.
+        Several processes call it together, each with its own episodes. After phases it does nothing: what they
+        have made of the demonstrations is to see the same numbers ever after.
         """
-        if self.normalizer is not None:
+        done = self.phases.before_collection and self.global_step
+        if self.normalizer is not None and not done:
             self.normalizer.add(summed(self.trainer, self.normalizer.sums(observations)))
 
     def validation_step(self, episode: TensorDictBase, batch_idx: int) -> Tensor:

@@ -30,7 +30,7 @@ from rrd_lightning.decomposition import RRD, EnvironmentReward, EpisodicReward, 
 from tests.agents.small import AGENTS
 from tests.resuming import SignalAt, StopAt, StopAtEnvStep, assert_same, fit, rows
 from tests.runs import SMALL, make_collect, make_data, make_module, make_trainer
-from tests.test_phases import CLONES, DATA
+from tests.test_phases import CLONES, DATA, recipe
 from tests.updates import make_engine
 
 TWO: dict[str, Any] = {"strategy": "ddp", "devices": 2}
@@ -105,16 +105,17 @@ def agents() -> None:
 
 def phases() -> None:
     """Demonstrations, phases and cloning: each process has its own of each kind, and resumes in a phase."""
-    options: dict[str, Any] = {**CLONES, "data": DATA, "trainer_options": TWO, "total": 200}
-    check = SameParameters()
-    whole = fit("Reach-v0", "whole", stop_at=check, **options)
-    assert check.updates == whole["updates"] == 15 + 4 * 10
-    # The demonstrations are shared out, and stay.
-    assert [int(each) for each in gathered(whole["demonstrations"])] == [3, 3]
-    assert fit("Reach-v0", "first", stop_at=StopAt(9), **options) == {}
-    last = Path("first/version_0/checkpoints/last.ckpt")
-    assert torch.load(last, weights_only=True)["global_step"] in range(5, 10)
-    assert_same(whole, fit("Reach-v0", "second", ckpt_path=last, **options))
+    for name, model in {"plain": CLONES, "recipe": recipe()}.items():
+        options: dict[str, Any] = {**model, "data": DATA, "trainer_options": TWO, "total": 200}
+        check = SameParameters()
+        whole = fit("Reach-v0", f"{name}-whole", stop_at=check, **options)
+        assert check.updates == whole["updates"] == 15 + 4 * 10
+        # The demonstrations are shared out, and stay.
+        assert [int(each) for each in gathered(whole["demonstrations"])] == [3, 3]
+        assert fit("Reach-v0", f"{name}-first", stop_at=StopAt(9), **options) == {}
+        last = Path(f"{name}-first/version_0/checkpoints/last.ckpt")
+        assert torch.load(last, weights_only=True)["global_step"] in range(5, 10)
+        assert_same(whole, fit("Reach-v0", f"{name}-second", ckpt_path=last, **options))
 
 
 def same_parameters(

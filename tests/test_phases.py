@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback
 
 from rrd_lightning import ParameterError, RRDModule
 from rrd_lightning.agents import SAC
+from rrd_lightning.decomposition import RRD
 from rrd_lightning.phases import Phase, Phases
 from tests.demonstrations import ScriptedReader
 from tests.resuming import StopAt, StopAtEnvStep, assert_same, fit, rows
@@ -28,6 +31,18 @@ CLONES: dict[str, Any] = {
     "phases": PHASES,
 }
 DATA: dict[str, Any] = {"demonstrations": ScriptedReader(), "demonstration_share": 0.5, "balance_success": True}
+
+
+def recipe() -> dict[str, Any]:
+    """All that the packaged configuration libero_policy sets of the model, with small networks and phases."""
+    model = yaml.safe_load((files("rrd_lightning.configs") / "libero_policy.yaml").read_text())["model"]
+    agent = {**model["agent"]["init_args"], **SMALL, "cloning_steps": 100}
+    return {
+        "agent": partial(SAC, **agent),
+        "decomposition": partial(RRD, **model["decomposition"]["init_args"], **SMALL),
+        "normalize_observations": model["normalize_observations"],
+        "phases": PHASES,
+    }
 
 
 def test_which_phase_an_update_is_of() -> None:
@@ -122,11 +137,14 @@ def test_each_phase_trains_its_own_parts_before_the_first_step(caplog: pytest.Lo
     assert not any("loss/critic" in row for row in logged if int(row["step"]) < -3)
 
 
-@pytest.mark.parametrize(("updates_per_step", "stop_at"), [(1, 4), (1, 5), (1, 9), (3, 15), (3, 18)])
-def test_stopped_in_each_phase_and_resumed(updates_per_step: int, stop_at: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "updates_per_step", "stop_at"),
+    [(CLONES, 1, 5), (CLONES, 3, 15), (CLONES, 3, 18), *((recipe(), 1, update) for update in (4, 9, 14, 30))],
+)
+def test_stopped_in_each_phase_and_resumed(model: dict[str, Any], updates_per_step: int, stop_at: int) -> None:
     """Steps of three updates are of 3 and 2 in the first phase of 5."""
     data = {**DATA, "updates_per_step": updates_per_step}
-    options: dict[str, Any] = {**CLONES, "data": data, "total": 160}
+    options: dict[str, Any] = {**model, "data": data, "total": 160}
     whole = fit("Reach-v0", "whole", **options)
     assert whole["updates"] == 15 + 4 * 8
     assert fit("Reach-v0", "first", stop_at=StopAt(stop_at), **options) == {}
@@ -135,6 +153,16 @@ def test_stopped_in_each_phase_and_resumed(updates_per_step: int, stop_at: int) 
     assert_same(whole, fit("Reach-v0", "second", ckpt_path=saved, **options))
     later = rows("second")
     assert later == rows("whole")[-len(later) :]
+
+
+def test_after_phases_observations_are_normalised_as_in_them() -> None:
+    _, module, data = run("Reach-v0", module=recipe(), data=DATA, collect={"total_env_steps": 400})
+    assert module.normalizer is not None
+    (moments,) = module.normalizer.moments.values()
+    rows = data.replay.episodes
+    demonstrated = rows["length"][rows["demonstration"]]
+    assert len(data.replay) > demonstrated.sum()
+    assert moments.count == (demonstrated + 1).sum()
 
 
 def test_what_phases_have_made_is_evaluated_and_may_be_the_best(capsys: pytest.CaptureFixture) -> None:

@@ -1,0 +1,90 @@
+"""A policy on LIBERO from a few demonstrations, beside cloning alone and the bare success: a table and curves.
+
+    rrd record --demonstrations FILES --output runs/libero/demonstrations --observations state
+    python -m benchmarks.libero_policy [--jobs 2] [--only '*/RRD/*']
+
+The runs are those of benchmarks/campaigns/libero_policy.yaml, which may be stopped and started again. The
+checkpoint of each that its own evaluations found best then plays fresh episodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from benchmarks.campaign.__main__ import main as campaign
+from benchmarks.campaign.results import ROOT, read_provenance, write
+from rrd_lightning.checkpoint.format import read_checkpoint
+
+NAME = "libero_policy"
+EPISODES, SEED = 50, 1000  # of the test; evaluations begin with seed 0, recordings with 10,000
+
+
+def play(checkpoint: Path, folder: Path) -> float:
+    """Return the share of fresh episodes that a checkpoint's policy succeeds in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "ckpt_path": checkpoint,
+        "evaluate.episodes": EPISODES,
+        "evaluate.seed": SEED,
+        "trainer.default_root_dir": folder,
+        "trainer.enable_progress_bar": "false",
+    }
+    given = [f"--{name}={option}" for name, option in options.items()]
+    command = [sys.executable, "-m", "rrd_lightning", "test", *given]
+    with (folder / "log.txt").open("ab") as log:
+        subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=log)
+    (metrics,) = folder.glob("*/version_*/metrics.csv")
+    with metrics.open() as rows:
+        return next(float(row["evaluate/success"]) for row in csv.DictReader(rows) if row["evaluate/success"])
+
+
+def test(runs: Path, results: Path) -> None:
+    """Let the best checkpoint of each run play that has not yet, and keep the share of successes."""
+    found = sorted(runs.glob("*/*/*/*/version_*/checkpoints/best.ckpt"), key=lambda path: path.stat().st_mtime)
+    for folder, checkpoint in {path.parents[4]: path for path in found}.items():  # of a resumed run the last
+        place = folder.relative_to(runs)
+        kept = results / place / "test.csv"
+        if kept.exists() or "finished" not in read_provenance(results / place):
+            continue
+        steps = read_checkpoint(checkpoint)["env_steps"]
+        share = play(checkpoint, runs.with_name(f"{runs.name}-tests") / place)
+        write(kept, f"env_steps,episodes,success\n{steps},{EPISODES},{share:.2f}\n")
+
+
+def table(results: Path) -> str:
+    """Return what was kept as a table in Markdown."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for kept in sorted(results.glob("*/*/*/test.csv")):
+        with kept.open() as rows:
+            found[kept.parents[1].name].append(float(next(csv.DictReader(rows))["success"]))
+    lines = [f"| | each seed, of {EPISODES} fresh episodes | median |", "|---|---|---|"]
+    for method, shares in found.items():
+        each = ", ".join(f"{share:.2f}" for share in shares)
+        lines.append(f"| {method.replace('_', ' ')} | {each} | {median(shares):.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/campaign"))
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/campaign")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=["*"])
+    arguments = parser.parse_args()
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("runs", "results", "jobs")]
+    matrix = ROOT / "benchmarks/campaigns" / f"{NAME}.yaml"
+    if status := campaign([str(matrix), *options, "--only", *arguments.only]):
+        return status
+    test(arguments.runs / NAME, arguments.results / NAME)
+    print(table(arguments.results / NAME))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

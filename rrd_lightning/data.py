@@ -53,7 +53,8 @@ class ReplayDataModule(LightningDataModule):
         storage: keep the replay in ``"memory"``, or in files on disk: ``"memmap"``. By default in memory
             if the full replay fits there, else on disk.
         scratch_dir: folder in which the temporary folder of these files is made; the system's by default.
-        sampler: class that draws the batches: `PairedSampler`, or a subclass.
+        sampler: class that draws the batches: `PairedSampler`, or a subclass; by default what the decomposition
+            names.
         demonstrations: HDF5 files in LIBERO's layout, folders of them, or ``minari:<dataset id>``, one or
             several; or a `Reader` of another format or with arguments of its own.
         skip_bad: skip damaged files and episodes with a warning each, instead of an error.
@@ -97,7 +98,7 @@ class ReplayDataModule(LightningDataModule):
         updates_per_step: int = 1,
         storage: Literal["auto", "memory", "memmap"] = "auto",
         scratch_dir: str | None = None,
-        sampler: type[PairedSampler] = PairedSampler,
+        sampler: type[PairedSampler] | None = None,
         demonstrations: Reader | str | list[str] | None = None,
         skip_bad: bool = False,
         held_out: float = 0.0,
@@ -128,11 +129,12 @@ class ReplayDataModule(LightningDataModule):
         mixed = self.keep_demonstrations or demonstration_subsequences or balance_success
         sizes = batch_size, rrd_batch_size, rrd_sample_size, rrd_replacement
         self._sampler: PairedSampler
+        self._has_own_sampler = mixed or sampler is not None
         if mixed:
-            self._sampler = mixed_sampler = _mixed(sampler)(*sizes)
+            self._sampler = mixed_sampler = _mixed(sampler or PairedSampler)(*sizes)
             mixed_sampler.mix(demonstration_share, demonstration_subsequences, balance_success)
         else:
-            self._sampler = sampler(*sizes)
+            self._sampler = (sampler or PairedSampler)(*sizes)
         self.feedback_every = feedback_every
         self._observation_space: Any = None
         self.replay = self._make_replay(capacity)
@@ -204,7 +206,8 @@ class ReplayDataModule(LightningDataModule):
         draws = module.decomposition.draws
         if draws not in get_args(Draws):
             raise ParameterError("decomposition.draws", draws, f"must be one of {get_args(Draws)}")
-        module.decomposition.check(self._sampler.rrd_sample_size)
+        self._take_sampler(module.decomposition.sampler)
+        module.decomposition.check(self._sampler.num_subsequences, self._sampler.rrd_sample_size)
         self._sampler.draws = draws
         self._observation_space = module.model_spaces[0]
         if not len(self.replay):
@@ -216,6 +219,15 @@ class ReplayDataModule(LightningDataModule):
             plan.check(self.storage, self.scratch_dir)
         if self.demonstrations is None:
             _refuse_without_demonstrations(module)
+
+    def _take_sampler(self, kind: type[PairedSampler]) -> None:
+        """Draw as the decomposition does, unless the user chose otherwise or the replay is in use."""
+        if self._has_own_sampler or len(self.replay) or type(self._sampler) is kind:
+            return
+        own = self._sampler
+        sizes = own.batch_size, own.num_subsequences * own.rrd_sample_size, own.rrd_sample_size
+        self._sampler = kind(*sizes, own.rrd_replacement)
+        self.replay = self._make_replay(self.capacity)
 
     def check_demonstrations(self, module: Any, trainer: Any = None, ckpt_path: Any = None) -> None:
         """Check every demonstration, as far as that is cheap, and that the replay can hold them.

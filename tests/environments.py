@@ -191,6 +191,22 @@ class ChooseByImage(Choose):
         return image
 
 
+class FollowByImage(Follow):
+    """The best action is where the bright third of an image is: a return of 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+
+    def _observe(self) -> Any:
+        image = self.np_random.integers(0, 100, (1, 36, 36), np.uint8)
+        third = int(self.np_random.integers(3))
+        self._target = np.array([0.8 * (third - 1)], np.float32)
+        image[:, :, 12 * third : 12 * third + 12] += 150
+        return image
+
+
+gymnasium.register("FollowByImage-v0", FollowByImage)
 gymnasium.register("Choose-v0", Choose)
 gymnasium.register("ChooseByImage-v0", ChooseByImage)
 

@@ -21,7 +21,7 @@ from rrd_lightning import keys
 from rrd_lightning.agents.actions import DiscreteActions
 from rrd_lightning.agents.base import Agent
 from rrd_lightning.agents.targets import bootstrap, move
-from rrd_lightning.errors import require_not_negative, require_positive, require_share
+from rrd_lightning.errors import ParameterError, require_not_negative, require_positive, require_share
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import (
     Encoder,
@@ -31,8 +31,6 @@ from rrd_lightning.networks import (
     make_encoder,
     make_network,
 )
-
-FIRST_EPSILON, LAST_EPSILON = 1.0, 0.01
 
 
 def value_loss(value: Tensor, target: Tensor) -> Tensor:
@@ -84,9 +82,9 @@ class QNetwork(nn.Module):
 class DQN(Agent):
     """Deep Q-network for vectors and images, and Discrete actions.
 
-    It acts greedily by its values but for a share ε of uniform actions. That share falls from 1 to 0.01 in
-    even steps over `exploration_steps`. Targets are by a copy of the network, renewed every `target_update`
-    updates.
+    It acts greedily by its values but for a share ε of uniform actions. That share falls from `first_epsilon`
+    to `last_epsilon` in even steps over `exploration_steps`. Targets are by a copy of the network, renewed every
+    `target_update` updates.
 
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
@@ -95,6 +93,7 @@ class DQN(Agent):
             of images, whose last layer has 512 units, and otherwise (256, 256).
         activation: between them; see `rrd_lightning.networks.MLP`.
         layer_norm: normalise these layers.
+        dropout: of these layers.
         double: let the network choose the action whose value the target takes from the copy.
         dueling: values as the sum of a state's value and the actions' advantages, each by layers of its own
             behind the features.
@@ -103,9 +102,12 @@ class DQN(Agent):
         gamma: discount factor.
         reward_scale: what the reward is multiplied by.
         target_update: updates from one copy of the network to the next.
+        first_epsilon: ε at the start.
+        last_epsilon: ε in the end.
         exploration_steps: environment steps over which ε falls.
         evaluation_epsilon: ε where not exploring, in evaluation and of exported policies.
-        learning_rate: Adam's, whose ε is 1.5e-4.
+        learning_rate: Adam's.
+        adam_epsilon: Adam's ε.
         random_shift: for images: shift each one of a batch by up to so many pixels before the losses.
 
     Attributes:
@@ -131,6 +133,7 @@ class DQN(Agent):
         hidden_sizes: Sequence[int] | None = None,
         activation: str = "relu",
         layer_norm: bool = False,
+        dropout: float = 0.0,
         double: bool = False,
         dueling: bool = False,
         network: NetworkConfig | None = None,
@@ -138,22 +141,38 @@ class DQN(Agent):
         gamma: float = 0.99,
         reward_scale: float = 1.0,
         target_update: int = 8000,
+        first_epsilon: float = 1.0,
+        last_epsilon: float = 0.01,
         exploration_steps: int = 250_000,
         evaluation_epsilon: float = 0.001,
         learning_rate: float = 6.25e-5,
+        adam_epsilon: float = 1.5e-4,
         random_shift: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space)
-        require_share(gamma=gamma, evaluation_epsilon=evaluation_epsilon)
+        require_share(
+            gamma=gamma,
+            evaluation_epsilon=evaluation_epsilon,
+            first_epsilon=first_epsilon,
+            last_epsilon=last_epsilon,
+        )
         require_positive(
             reward_scale=reward_scale, target_update=target_update, exploration_steps=exploration_steps
         )
-        require_not_negative(learning_rate=learning_rate)
+        require_not_negative(learning_rate=learning_rate, adam_epsilon=adam_epsilon)
         self.actions = DiscreteActions(action_space, self)
         seeing = make_encoder(encoder, observation_space, self, random_shift, bottleneck=False)
         if hidden_sizes is None:
             hidden_sizes = () if isinstance(seeing, Encoder) and seeing.sees_images else (256, 256)
-        options = {"hidden_sizes": hidden_sizes, "activation": activation, "layer_norm": layer_norm}
+        for name, value in {"layer_norm": layer_norm, "dropout": dropout}.items():
+            if value and not hidden_sizes:
+                raise ParameterError(name, value, "is of hidden layers, and there are none: set hidden_sizes")
+        options = {
+            "hidden_sizes": hidden_sizes,
+            "activation": activation,
+            "layer_norm": layer_norm,
+            "dropout": dropout,
+        }
         self.network = QNetwork(seeing, self.actions.count, network, dueling, **options)
         self.target_network = deepcopy(self.network).requires_grad_(False)
         self.double_q = double  # nn.Module has a method `double`
@@ -162,17 +181,24 @@ class DQN(Agent):
         self.target_update = target_update
         self.exploration_steps = exploration_steps
         self.evaluation_epsilon = evaluation_epsilon
-        self.learning_rate = learning_rate
+        self.first_epsilon, self.last_epsilon = first_epsilon, last_epsilon
+        self.learning_rate, self.adam_epsilon = learning_rate, adam_epsilon
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group: ``value``, with the encoder."""
-        parameters = list(self.network.parameters())
-        return [{"name": "value", "params": parameters, "lr": self.learning_rate, "eps": 1.5e-4}]
+        return [
+            {
+                "name": "value",
+                "params": list(self.network.parameters()),
+                "lr": self.learning_rate,
+                "eps": self.adam_epsilon,
+            }
+        ]
 
     def epsilon(self, env_steps: int) -> float:
         """Return the share of uniform actions after so many environment steps."""
         done = min(env_steps / self.exploration_steps, 1.0)
-        return FIRST_EPSILON + done * (LAST_EPSILON - FIRST_EPSILON)
+        return self.first_epsilon + done * (self.last_epsilon - self.first_epsilon)
 
     @torch.no_grad()
     def act(self, observation: Observation, *, explore: bool, env_steps: int = 0) -> Tensor:

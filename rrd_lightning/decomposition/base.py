@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rrd_lightning.component import Component
 from rrd_lightning.losses import Losses
+from rrd_lightning.replay import PairedSampler
 
 
 class Decomposition(Component):
@@ -23,18 +24,23 @@ class Decomposition(Component):
     Attributes:
         draws: what it learns from, and so what a batch has as ``subsequences``: random ``"steps"`` of
             episodes, whole ``"episodes"``, or ``"nothing"``.
+        sampler: what draws its batches, unless the user chooses another.
         needs: what its `reward` looks at of a transition beside observation, action and next observation, such
             as facts of the episode.
     """
 
     draws: ClassVar[Literal["steps", "episodes", "nothing"]] = "steps"
+    sampler: ClassVar[type[PairedSampler]] = PairedSampler
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         super().__init__()
 
-    def check(self, rrd_sample_size: int) -> None:
-        """Raise a `ParameterError` where subsequences of so many steps are of no use. All are by default."""
+    def check(self, num_subsequences: int, rrd_sample_size: int) -> None:
+        """Raise a `ParameterError` where so many subsequences of so many steps are of no use.
+
+        All are by default.
+        """
 
     @abstractmethod
     def reward(self, transitions: TensorDictBase) -> Tensor:

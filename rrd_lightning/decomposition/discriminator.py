@@ -82,6 +82,15 @@ class SuccessDiscriminator(LearnedReward):
         super().__init__(observation_space, action_space, **options)
         self._has_looked = False
 
+    def check(self, num_subsequences: int, rrd_sample_size: int) -> None:
+        """Make sure that a batch has room for a success and a failure."""
+        if num_subsequences < 2:
+            raise ParameterError(
+                "data.rrd_sample_size",
+                rrd_sample_size,
+                "must be at most half of data.rrd_batch_size: a batch is to have a success and a failure",
+            )
+
     def reward(self, transitions: TensorDictBase) -> Tensor:
         """Return the log-odds of each step, between -5 and 5, for any batch shape."""
         return super().reward(transitions).clamp(-CLIP, CLIP)

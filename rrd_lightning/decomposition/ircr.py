@@ -16,6 +16,7 @@ from rrd_lightning import keys
 from rrd_lightning.decomposition.base import Decomposition
 from rrd_lightning.decomposition.rrd import Scale, require_scale
 from rrd_lightning.losses import Losses
+from rrd_lightning.replay import BestEpisodesSampler, PairedSampler
 
 # The statistics of the replay that give the bounds on each scale.
 BOUNDS = {
@@ -37,8 +38,9 @@ class IRCR(Decomposition):
     critic works out. Episodes that are not in the replay, as in an evaluation, are measured by the bounds of
     the latest batch, and what lies beyond them gets 0 or 1.
 
-    The method draws half of the transitions of each batch from the best episodes:
-    ``--data.sampler rrd_lightning.replay.BestEpisodesSampler`` does so, from the ten best.
+    As the method has it, half of the transitions of each batch are of the ten best episodes, by
+    `rrd_lightning.replay.BestEpisodesSampler`; ``--data.sampler rrd_lightning.replay.PairedSampler`` does
+    without.
 
     Args:
         observation_space: any.
@@ -59,6 +61,7 @@ class IRCR(Decomposition):
         "reward/largest": "what gets reward 1: largest R / T in the replay, largest R with `scale: episode`",
     }
     draws: ClassVar[Literal["nothing"]] = "nothing"
+    sampler: ClassVar[type[PairedSampler]] = BestEpisodesSampler
     needs: ClassVar[tuple[str, ...]] = (keys.EPISODE_RETURN, keys.EPISODE_LENGTH)
     smallest: Tensor
     largest: Tensor

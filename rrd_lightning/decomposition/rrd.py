@@ -124,7 +124,7 @@ class RRD(LearnedReward):
         self.bias_correction = bias_correction
         self.scale: Scale = scale
 
-    def check(self, rrd_sample_size: int) -> None:
+    def check(self, num_subsequences: int, rrd_sample_size: int) -> None:
         """Make sure that there is a variance to correct for."""
         if self.bias_correction:
             _check_variance(rrd_sample_size)

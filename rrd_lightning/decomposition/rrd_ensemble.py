@@ -56,10 +56,10 @@ class RRDEnsemble(Decomposition):
         self.members = nn.ModuleList(RRD(observation_space, action_space, **options) for _ in range(members))
         self.pessimism = pessimism
 
-    def check(self, rrd_sample_size: int) -> None:
+    def check(self, num_subsequences: int, rrd_sample_size: int) -> None:
         """Make sure that each member can use the subsequences."""
         for member in self._members():
-            member.check(rrd_sample_size)
+            member.check(num_subsequences, rrd_sample_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group, ``reward``, of all members."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from rrd_lightning.agents import DDPG, DQN, TD3, DiscreteSAC
+from rrd_lightning.agents import DDPG, DQN, SAC, TD3, DiscreteSAC
 
 SMALL = {"hidden_sizes": (32, 32)}
 FAST = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3}
@@ -31,6 +31,9 @@ AGENTS = {
         "Choose-v0", partial(DQN, **SMALL, **GREEDY, double=True, dueling=True), 8.0, 1500
     ),
     "DiscreteSAC": Small("Choose-v0", partial(DiscreteSAC, **SMALL, **SOFT), 8.0, 1500),
+    "SAC of images": Small("FollowByImage-v0", partial(SAC, **SMALL, **FAST, gamma=0.5), -2.5, 1000, 1e-3),
+    "TD3 of images": Small("FollowByImage-v0", partial(TD3, **NOISY), -2.5, 1000, 1e-3),
+    "DDPG of images": Small("FollowByImage-v0", partial(DDPG, **NOISY, polyak=0.99), -2.5, 1000, 1e-3),
     "DQN of images": Small("ChooseByImage-v0", partial(DQN, **GREEDY), 8.0, 1000, 1e-3),
     "DiscreteSAC of images": Small(
         "ChooseByImage-v0", partial(DiscreteSAC, **SMALL, **SOFT, random_shift=1), 8.0, 1000, 1e-3

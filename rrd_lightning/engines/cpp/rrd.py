@@ -116,7 +116,7 @@ class RRDTwin:
     def gradients(self, subsequences: Subsequences) -> dict[str, Tensor]:
         """Work out the gradient of `rrd_loss`, and return the metrics."""
         count, size, _ = subsequences.steps.action.shape
-        self._decomposition.check(size)
+        self._decomposition.check(count, size)
         options = self._decomposition.bias_correction, self._decomposition.scale == "episode"
         loss = _Loss(count, size, *options, *map(Tensor.data_ptr, subsequences[1:]))
         self._perceptron.give_gradients()

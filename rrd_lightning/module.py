@@ -28,7 +28,7 @@ from rrd_lightning.engines.exact import overridden
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
 from rrd_lightning.inference import Inference
 from rrd_lightning.losses import Losses
-from rrd_lightning.networks import Observation, ObservationNormalizer
+from rrd_lightning.networks import Normalization, Observation, ObservationNormalizer
 from rrd_lightning.phases import Phase, Phases
 from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
@@ -55,7 +55,8 @@ class RRDModule(Inference):
         decomposition: makes the decomposition from the two spaces, likewise.
         train_policy: train the agent too; otherwise the reward model alone.
         normalize_observations: let agent and decomposition see vectors with zero mean and unit variance, by
-            all that was collected, and clipped at five standard deviations.
+            all that was collected, or after phases by the demonstrations; clipped at five standard deviations, or
+            as a `Normalization` says.
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.
@@ -83,7 +84,7 @@ class RRDModule(Inference):
         agent: AgentFactory = SAC,
         decomposition: DecompositionFactory = RRD,
         train_policy: bool = True,
-        normalize_observations: bool = False,
+        normalize_observations: bool | Normalization = False,
         gradient_clip: dict[str, float] | None = None,
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
         engine: EngineName = "auto",
@@ -97,7 +98,12 @@ class RRDModule(Inference):
         self.model_spaces = self._adapter.model_spaces
         self.agent = agent(*self.model_spaces)
         self.decomposition = decomposition(*self.model_spaces)
-        self.normalizer = ObservationNormalizer(self.model_spaces[0]) if normalize_observations else None
+        self.normalizer: ObservationNormalizer | None = None
+        if normalize_observations:
+            chosen = (
+                normalize_observations if isinstance(normalize_observations, Normalization) else Normalization()
+            )
+            self.normalizer = ObservationNormalizer(self.model_spaces[0], chosen)
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}
         self.matmul_precision = matmul_precision
@@ -351,7 +357,7 @@ class RRDModule(Inference):
             "agent": self.agent.configuration(),
             "decomposition": self.decomposition.configuration(),
             "train_policy": self.train_policy,
-            "normalize_observations": self.normalizer is not None,
+            "normalize_observations": self.normalizer and asdict(self.normalizer.normalization),
             "gradient_clip": self.gradient_clip,
             "phases": [asdict(phase) for phase in self._given_phases],
         }
@@ -390,10 +396,15 @@ class RRDModule(Inference):
             partial(Agent.build, saved["agent"]),
             partial(Decomposition.build, saved["decomposition"]),
             saved["train_policy"],
-            saved["normalize_observations"],
+            _normalization(saved["normalize_observations"]),
             saved["gradient_clip"],
             phases=[Phase(**phase) for phase in saved["phases"]],
         )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
         return module.to(map_location).eval()
+
+
+def _normalization(saved: dict[str, float] | bool | None) -> bool | Normalization:
+    """Read what a checkpoint says of it; those of before there was a choice have true or false."""
+    return Normalization(**saved) if isinstance(saved, dict) else bool(saved)

@@ -192,7 +192,7 @@ class ChooseByImage(Choose):
 
 
 class FollowByImage(Follow):
-    """The best action is where the bright third of an image is: a return of 0."""
+    """The best action is towards the bright half of an image: a return of 0. Uniform ones get -10."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,9 +200,9 @@ class FollowByImage(Follow):
 
     def _observe(self) -> Any:
         image = self.np_random.integers(0, 100, (1, 36, 36), np.uint8)
-        third = int(self.np_random.integers(3))
-        self._target = np.array([0.8 * (third - 1)], np.float32)
-        image[:, :, 12 * third : 12 * third + 12] += 150
+        half = int(self.np_random.integers(2))
+        self._target = np.array([2 * half - 1], np.float32)
+        image[:, :, 18 * half : 18 * half + 18] += 150
         return image
 
 

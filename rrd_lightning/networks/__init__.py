@@ -8,7 +8,7 @@ from rrd_lightning.networks.factory import NetworkConfig, find_class, make_ensem
 from rrd_lightning.networks.frozen import frozen
 from rrd_lightning.networks.linear import LayerNorm, Linear
 from rrd_lightning.networks.mlp import MLP
-from rrd_lightning.networks.normalization import ObservationNormalizer
+from rrd_lightning.networks.normalization import Normalization, ObservationNormalizer
 from rrd_lightning.networks.observations import ActionVector, Observation, ObservationParts
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "NetworkConfig",
+    "Normalization",
     "Observation",
     "ObservationEncoder",
     "ObservationNormalizer",

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from rrd_lightning.errors import ParameterError
+from rrd_lightning.errors import ParameterError, require_positive
 from rrd_lightning.networks.observations import is_vector
 
-CLIP = 5.0  # standard deviations
 SOLE = "observation"  # the name of a vector that is the whole observation
-SMALLEST_STD = 1e-2  # of the original code: what hardly varies is not blown up
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How vectors are normalised; the defaults are those of the original code.
+
+    Args:
+        smallest_std: what a smaller standard deviation counts as, in the units of the observation, so that what
+            hardly varies is not blown up.
+        clip: the largest absolute value, in standard deviations.
+
+    Raises:
+        ParameterError: if a number is not positive.
+    """
+
+    smallest_std: float = 0.01
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive(**{f"normalize_observations.{name}": value for name, value in asdict(self).items()})
 
 
 class RunningMoments(nn.Module):
@@ -22,6 +41,7 @@ class RunningMoments(nn.Module):
 
     Args:
         size: of the vectors.
+        normalization: how they are normalised.
 
     Attributes:
         count: vectors so far, ``[]``.
@@ -33,16 +53,18 @@ class RunningMoments(nn.Module):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, normalization: Normalization) -> None:
         super().__init__()
+        self._normalization = normalization
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
 
     def forward(self, vector: Tensor) -> Tensor:
-        """Normalise ``[..., size]``, clipped at 5 standard deviations."""
-        std = self.variance.sqrt().clamp_min(SMALLEST_STD)
-        return ((vector - self.mean) / std).clamp(-CLIP, CLIP)
+        """Normalise ``[..., size]``."""
+        std = self.variance.sqrt().clamp_min(self._normalization.smallest_std)
+        clip = self._normalization.clip
+        return ((vector - self.mean) / std).clamp(-clip, clip)
 
     @torch.no_grad()
     def add(self, count: float, total: Tensor, squares: Tensor) -> None:
@@ -67,22 +89,33 @@ class ObservationNormalizer(nn.Module):
 
     Args:
         observation_space: of a single environment.
+        normalization: how vectors are normalised.
 
     Attributes:
+        normalization: as given.
         moments: of each vector, by its name; a sole vector has the name ``observation``.
 
     Raises:
         ParameterError: if there is none.
     """
 
-    def __init__(self, observation_space: Space[Any]) -> None:
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        normalization: Normalization = Normalization(),
+    ) -> None:
         super().__init__()
+        self.normalization = normalization
         self._nested = isinstance(observation_space, spaces.Dict)
         parts: Any = {SOLE: observation_space}
         if isinstance(observation_space, spaces.Dict):
             parts = observation_space.spaces
         self.moments = nn.ModuleDict(
-            {key: RunningMoments(part.shape[0]) for key, part in parts.items() if is_vector(part)}
+            {
+                key: RunningMoments(part.shape[0], normalization)
+                for key, part in parts.items()
+                if is_vector(part)
+            }
         )
         if not self.moments:
             problem = "must be false: the observations have no vector to normalise"

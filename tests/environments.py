@@ -20,6 +20,8 @@ STEPS = 10
 class Follow(Env[Any, Any]):
     """The best action is the observation: a return of 0. Zero actions get -5 in the mean."""
 
+    length = STEPS
+
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
         self.action_space = spaces.Box(-2, 2, (1,), np.float32)
@@ -38,7 +40,7 @@ class Follow(Env[Any, Any]):
         # Actions arrive scaled to the bounds: 2 a.
         error = float(np.abs(action / 2 - self._target).sum())
         self._time += 1
-        return self._observe(), -error, False, self._time == STEPS, {"is_success": error < 0.1}
+        return self._observe(), -error, False, self._time == self.length, {"is_success": error < 0.1}
 
 
 class Counter(Env[Any, Any]):
@@ -192,7 +194,9 @@ class ChooseByImage(Choose):
 
 
 class FollowByImage(Follow):
-    """The best action is towards the bright half of an image: a return of 0. Uniform ones get -10."""
+    """The best action is towards the bright half of an image: a return of 0. Uniform ones get -3."""
+
+    length = 3
 
     def __init__(self) -> None:
         super().__init__()

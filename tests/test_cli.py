@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 from rrd_lightning import RRDModule
 from rrd_lightning.agents import DDPG, TD3, DiscreteSAC
 from rrd_lightning.cli import main
+from rrd_lightning.networks import Normalization
 from tests.command_line import DEBUG, error_of, metrics
 
 CONFIG_PATHS = sorted(Path(str(files("rrd_lightning.configs"))).glob("*.yaml"))
@@ -121,6 +123,21 @@ def test_demonstrations_and_many_updates() -> None:
     assert second["policy_delay"] == 20
     last = RRDModule.load_from_checkpoint("runs/Pendulum-v1/version_0/checkpoints/last.ckpt")
     assert last.agent.num_critics == 10
+
+
+def test_the_recipe_for_libero_serves_any_environment_with_demonstrations() -> None:
+    phases = [
+        {"name": name, "updates": 4, "train": [train]}
+        for name, train in (("reward", "reward"), ("cloning", "cloning"), ("critics", "critic"))
+    ]
+    options = ["--env.id=Reach-v0", "--env.kwargs=null", f"--model.phases={json.dumps(phases)}", *FEW_STEPS]
+    reader = "--data.demonstrations=tests.demonstrations.ScriptedReader"
+    main(["fit", "--config=libero_policy", reader, *options])
+    last = RRDModule.load_from_checkpoint("runs/Reach-v0/version_0/checkpoints/last.ckpt")
+    assert last.env_steps == 600
+    assert last.normalizer is not None
+    assert last.normalizer.normalization == Normalization(smallest_std=0.02, clip=8.0)
+    main(["test", "--ckpt_path=last", "--trainer.accelerator=cpu"])
 
 
 def test_a_trainer_without_checkpoints_or_for_a_quick_look() -> None:

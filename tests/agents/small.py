@@ -31,9 +31,17 @@ AGENTS = {
         "Choose-v0", partial(DQN, **SMALL, **GREEDY, double=True, dueling=True), 8.0, 1500
     ),
     "DiscreteSAC": Small("Choose-v0", partial(DiscreteSAC, **SMALL, **SOFT), 8.0, 1500),
-    "SAC of images": Small("FollowByImage-v0", partial(SAC, **SMALL, **FAST, gamma=0.5), -2.5, 1000, 1e-3),
-    "TD3 of images": Small("FollowByImage-v0", partial(TD3, **NOISY), -2.5, 1000, 1e-3),
-    "DDPG of images": Small("FollowByImage-v0", partial(DDPG, **NOISY, polyak=0.99), -2.5, 1000, 1e-3),
+    "SAC of images": Small(
+        "FollowByImage-v0", partial(SAC, **SMALL, **FAST, gamma=0.5, initial_temperature=0.03), -1.0, 1000, 1e-3
+    ),
+    "TD3 of images": Small("FollowByImage-v0", partial(TD3, **NOISY), -1.0, 1000, 1e-3),
+    "DDPG of images": Small(
+        "FollowByImage-v0",
+        partial(DDPG, **{**NOISY, "actor_learning_rate": 1e-3}, polyak=0.99, critic_weight_decay=0.0),
+        -1.0,
+        1500,
+        1e-3,
+    ),
     "DQN of images": Small("ChooseByImage-v0", partial(DQN, **GREEDY), 8.0, 1000, 1e-3),
     "DiscreteSAC of images": Small(
         "ChooseByImage-v0", partial(DiscreteSAC, **SMALL, **SOFT, random_shift=1), 8.0, 1000, 1e-3

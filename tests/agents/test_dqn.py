@@ -133,6 +133,27 @@ def test_exploration_falls_in_even_steps() -> None:
     assert (still.act(observation, explore=False) == 1).all()
 
 
+def test_the_ends_of_exploration_and_adam_s_epsilon_are_options() -> None:
+    agent = DQN(
+        OBSERVATION, CHOICES, exploration_steps=100, first_epsilon=0.5, last_epsilon=0.1, adam_epsilon=0.2
+    )
+    assert [agent.epsilon(steps) for steps in (0, 50, 100)] == pytest.approx([0.5, 0.3, 0.1])
+    (group,) = agent.parameter_groups()
+    assert group["eps"] == 0.2
+
+
+def test_dropout_and_layer_norm_are_of_hidden_layers() -> None:
+    agent = DQN(OBSERVATION, CHOICES, dropout=0.5, layer_norm=True)
+    observation = torch.randn(64, 5)
+    assert not torch.equal(agent.network(observation), agent.network(observation))
+    agent.eval()
+    assert torch.equal(agent.network(observation), agent.network(observation))
+    for option in ({"dropout": 0.5}, {"layer_norm": True}):
+        with pytest.raises(ParameterError, match="is of hidden layers, and there are none: set hidden_sizes"):
+            DQN(IMAGE, CHOICES, **option)
+        DQN(IMAGE, CHOICES, **option, hidden_sizes=(8,))
+
+
 def test_the_network_is_copied_every_so_many_updates() -> None:
     agent = DQN(OBSERVATION, CHOICES, target_update=3)
     for updates in range(1, 8):
@@ -179,6 +200,7 @@ def test_numbers_and_spaces_that_cannot_be() -> None:
         ({"target_update": 0}, "target_update=0: must be greater than zero"),
         ({"exploration_steps": 0}, "exploration_steps=0: must be greater than zero"),
         ({"evaluation_epsilon": 1.5}, "evaluation_epsilon=1.5: must be between 0 and 1"),
+        ({"last_epsilon": -1.0}, "last_epsilon=-1.0: must be between 0 and 1"),
         ({"gamma": -0.1}, "gamma=-0.1: must be between 0 and 1"),
     ):
         with pytest.raises(ParameterError, match=message):

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from rrd_lightning import ParameterError, keys
+from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.decomposition import SuccessDiscriminator, discriminator_loss
 from rrd_lightning.replay import EpisodeReplay, PairedSampler
 from tests.decomposition.training import check_resumes_and_loads, follow
 from tests.environments import Follow
 from tests.episodes import make_episode
-from tests.runs import SMALL
+from tests.runs import SMALL, make_data, make_module
 from tests.updates import check_groups, gradients
 
 VECTOR, ACTION = Box(-1, 1, (2,)), Box(-1, 1, (1,))
@@ -127,6 +127,17 @@ def test_it_warns_once_while_there_is_one_kind_alone_and_learns_nothing(success:
 def test_it_asks_for_success() -> None:
     with pytest.raises(ParameterError, match="none of the 2 stored episodes says whether it succeeded"):
         SuccessDiscriminator(VECTOR, ACTION).losses(make_batch(None, None))
+
+
+def test_a_batch_must_have_room_for_both_kinds() -> None:
+    decomposition = SuccessDiscriminator(VECTOR, ACTION)
+    decomposition.check(2, 32)
+    with pytest.raises(
+        ParameterError, match=r"data.rrd_sample_size=32: must be at most half of data.rrd_batch"
+    ):
+        make_data(rrd_batch_size=32, rrd_sample_size=32).check(
+            make_module(Environment("Judged-v0"), decomposition=SuccessDiscriminator)
+        )
 
 
 class Judged(Follow):

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from rrd_lightning import ParameterError, keys
+from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.cli import main
 from rrd_lightning.decomposition import IRCR
-from rrd_lightning.replay import BestEpisodesSampler, EpisodeReplay, PairedSampler
+from rrd_lightning.replay import BestEpisodesSampler, EpisodeReplay, MixedSampler, PairedSampler
 from tests.decomposition.training import check_resumes_and_loads, follow, make_transitions
+from tests.runs import make_data, make_module
 from tests.updates import check_groups
 
 VECTOR, ACTION = Box(-1, 1, (2,)), Box(-1, 1, (1,))
@@ -104,7 +105,7 @@ def test_bad_scale() -> None:
         IRCR(VECTOR, ACTION, scale="mean")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("data", [{}, {"sampler": BestEpisodesSampler}], ids=["uniform", "best episodes"])
+@pytest.mark.parametrize("data", [{"sampler": PairedSampler}, {}], ids=["uniform", "best episodes"])
 def test_it_trains_an_agent(data: dict[str, Any]) -> None:
     # Seeds 0 to 2 reached -1.6, -0.5 and -0.5; with the best episodes -0.5, -0.6 and -0.3. The undecomposed
     # return reached -5.7, -2.0 and -1.9.
@@ -122,7 +123,22 @@ def test_it_resumes_and_loads_with_its_bounds(
     assert loaded.rewards(bounds).tolist() == [0, 1]
 
 
+def test_it_draws_from_the_best_episodes_unless_told_otherwise() -> None:
+    module = make_module(Environment("Follow-v0"), decomposition=IRCR)
+    for options, expected in (
+        ({}, BestEpisodesSampler),
+        ({"sampler": PairedSampler}, PairedSampler),
+        ({"balance_success": True}, MixedSampler),
+    ):
+        data = make_data(**options)
+        before = data.replay.sampler
+        data.check(module)
+        sampler = data.replay.sampler
+        assert type(sampler) is expected
+        for size in ("batch_size", "num_subsequences", "rrd_sample_size", "rrd_replacement"):
+            assert getattr(sampler, size) == getattr(before, size)
+
+
 def test_from_the_command_line() -> None:
-    sampler = "--data.sampler=rrd_lightning.replay.BestEpisodesSampler"
-    main(["fit", "--config=debug", "--model.decomposition=IRCR", sampler])
+    main(["fit", "--config=debug", "--model.decomposition=IRCR"])
     main(["test", "--ckpt_path=runs/Pendulum-v1/version_0/checkpoints/last.ckpt"])

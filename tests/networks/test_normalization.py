@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
-from rrd_lightning.networks import ObservationNormalizer
+from rrd_lightning.networks import Normalization, ObservationNormalizer
 from tests.resuming import assert_same, fit
 from tests.runs import make_module, run
 
@@ -49,6 +49,15 @@ def test_by_hand() -> None:
     # Less than a standard deviation of 0.01 counts as that.
     assert normalizer(torch.tensor([[3.0, 1.001]]))[0].tolist() == pytest.approx([0.5, 0.1], abs=1e-3)
     torch.testing.assert_close(normalizer(torch.tensor([[-100.0, 1.0]])), torch.tensor([[-5.0, 0.0]]))
+
+
+def test_the_smallest_deviation_and_the_clip_may_be_chosen() -> None:
+    normalizer = ObservationNormalizer(VECTOR, Normalization(smallest_std=2.0, clip=3.0))
+    add(normalizer, [torch.tensor([[0.0, 0.0], [2.0, 8.0]])])  # means 1 and 4, deviations 1 and 4
+    assert normalizer(torch.tensor([5.0, 6.0])).tolist() == [2.0, 0.5]
+    assert normalizer(torch.tensor([9.0, -99.0])).tolist() == [3.0, -3.0]
+    with pytest.raises(ParameterError, match="normalize_observations.clip=0: must be greater than zero"):
+        Normalization(clip=0)
 
 
 def test_images_and_numbers_of_a_choice_stay_as_they_are() -> None:

@@ -55,8 +55,8 @@ class RRDModule(Inference):
         decomposition: makes the decomposition from the two spaces, likewise.
         train_policy: train the agent too; otherwise the reward model alone.
         normalize_observations: let agent and decomposition see vectors with zero mean and unit variance, by
-            all that was collected, or after phases by the demonstrations; clipped at five standard deviations, or
-            as a `Normalization` says.
+            all that was collected, or after phases by the demonstrations; clipped at five standard
+            deviations, or as a `Normalization` says.
         gradient_clip: largest gradient norm per parameter group, such as ``{"critic": 10.0}``.
         matmul_precision: what `torch.set_float32_matmul_precision` is set to, such as ``"high"`` for
             TF32 on a GPU; left alone by default.

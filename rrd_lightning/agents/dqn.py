@@ -83,8 +83,8 @@ class DQN(Agent):
     """Deep Q-network for vectors and images, and Discrete actions.
 
     It acts greedily by its values but for a share ε of uniform actions. That share falls from `first_epsilon`
-    to `last_epsilon` in even steps over `exploration_steps`. Targets are by a copy of the network, renewed every
-    `target_update` updates.
+    to `last_epsilon` in even steps over `exploration_steps`. Targets are by a copy of the network, renewed
+    every `target_update` updates.
 
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.

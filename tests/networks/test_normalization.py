@@ -56,7 +56,7 @@ def test_the_smallest_deviation_and_the_clip_may_be_chosen() -> None:
     add(normalizer, [torch.tensor([[0.0, 0.0], [2.0, 8.0]])])  # means 1 and 4, deviations 1 and 4
     assert normalizer(torch.tensor([5.0, 6.0])).tolist() == [2.0, 0.5]
     assert normalizer(torch.tensor([9.0, -99.0])).tolist() == [3.0, -3.0]
-    with pytest.raises(ParameterError, match="normalize_observations.clip=0: must be greater than zero"):
+    with pytest.raises(ParameterError, match=r"normalize_observations\.clip=0: must be greater than zero"):
         Normalization(clip=0)
 
 

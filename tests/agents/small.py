@@ -20,6 +20,7 @@ class Small(NamedTuple):
     reward_learning_rate: float = 3e-3
 
 
+STEADY = {"actor_learning_rate": 3e-4, "critic_learning_rate": 1e-3}
 NOISY = {**SMALL, **FAST, "gamma": 0.5, "exploration_noise": 0.5}
 GREEDY = {"gamma": 0.5, "exploration_steps": 1000, "target_update": 5, "learning_rate": 1e-3}
 SOFT = {**FAST, "gamma": 0.5, "temperature_learning_rate": 3e-3, "target_entropy": 0.2}
@@ -34,14 +35,8 @@ AGENTS = {
     "SAC of images": Small(
         "FollowByImage-v0", partial(SAC, **SMALL, **FAST, gamma=0.5, initial_temperature=0.03), -1.0, 1000, 1e-3
     ),
-    "TD3 of images": Small("FollowByImage-v0", partial(TD3, **NOISY), -1.0, 1000, 1e-3),
-    "DDPG of images": Small(
-        "FollowByImage-v0",
-        partial(DDPG, **{**NOISY, "actor_learning_rate": 1e-3}, polyak=0.99, critic_weight_decay=0.0),
-        -1.0,
-        1500,
-        1e-3,
-    ),
+    "TD3 of images": Small("FollowByImage-v0", partial(TD3, **NOISY | STEADY), -1.0, 1500, 1e-3),
+    "DDPG of images": Small("FollowByImage-v0", partial(DDPG, **NOISY | STEADY, polyak=0.99), -1.0, 1500, 1e-3),
     "DQN of images": Small("ChooseByImage-v0", partial(DQN, **GREEDY), 8.0, 1000, 1e-3),
     "DiscreteSAC of images": Small(
         "ChooseByImage-v0", partial(DiscreteSAC, **SMALL, **SOFT, random_shift=1), 8.0, 1000, 1e-3

@@ -194,9 +194,9 @@ class ChooseByImage(Choose):
 
 
 class FollowByImage(Follow):
-    """The best action is towards the bright half of an image: a return of 0. Uniform ones get -4."""
+    """The best action is towards the bright half of an image: a return of 0. Uniform ones get -5."""
 
-    length = 4  # warm-ups of 100 steps end with an episode
+    length = 5  # warm-ups of 50 and 100 steps end with an episode
 
     def __init__(self) -> None:
         super().__init__()

@@ -111,7 +111,7 @@ def test_bad_input() -> None:
     with pytest.raises(ParameterError, match="pessimism=-1: must not be negative"):
         RRDEnsemble(VECTOR, ACTION, pessimism=-1)
     with pytest.raises(ParameterError, match="rrd_sample_size=1: must be at least 2"):
-        RRDEnsemble(VECTOR, ACTION, bias_correction=True, **SMALL).check(1)
+        RRDEnsemble(VECTOR, ACTION, bias_correction=True, **SMALL).check(2, 1)
 
 
 def test_follow_is_learned_from_its_return() -> None:

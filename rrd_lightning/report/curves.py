@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -37,14 +38,19 @@ STYLE: Any = {
     "svg.hashsalt": "rrd",
 }
 TASKS_ACROSS = 4
+LONGEST_LINE = 100  # characters of the legend, which 8 inches hold
 Look = tuple[str, str]
 
 
 def looks(methods: list[Method]) -> dict[str, Look]:
-    """Give each name of a method a colour and a line, the same on all tasks; the bounds are grey."""
+    """Give each name of a method a colour and a line, the same on all tasks.
+
+    The bounds are grey, unless they are what is compared: several of a kind.
+    """
     ordered = sorted(methods, key=lambda each: (each.is_bound, each.decomposition != "RRD", each.name))
     names = dict.fromkeys(method.name for method in ordered)
-    bounds = {method.name: BOUNDS[method.decomposition] for method in methods if method.is_bound}
+    of_kind = {kind: {each.name for each in methods if each.decomposition == kind} for kind in BOUNDS}
+    bounds = {name: BOUNDS[kind] for kind, found in of_kind.items() if len(found) == 1 for name in found}
     free = zip(cycle(PALETTE), ["-"] * len(PALETTE) + ["-."] * len(names), strict=False)
     return {name: bounds.get(name) or next(free) for name in names}
 
@@ -63,9 +69,10 @@ def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
     down = -(-len(tasks) // across)
     rows, columns = (1, 1 + rated) if len(tasks) == 1 else (down * (1 + rated), across)
     names = [name for name in look if any(method.name == name for each in tasks.values() for method in each)]
-    labels = [_entry(name, tasks) for name in names]
-    entries = _entries_across(labels, width := max(4.2 * columns, 6.0))
-    height = 2.9 * rows + 0.22 * -(-len(names) // entries) + 0.2
+    labels = [fill(_entry(name, look), LONGEST_LINE) for name in names]
+    entries = _entries_across(labels, width := max(4.2 * columns, 8.0))
+    lines_of_legend = -(-len(names) // entries) + sum(label.count("\n") for label in labels)
+    height = 2.9 * rows + 0.22 * lines_of_legend + 0.2
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(tasks) * (1 + rated) :]:
@@ -89,7 +96,8 @@ def draw(tasks: dict[str, list[Method]], look: dict[str, Look]) -> Figure:
 
 def _entries_across(labels: list[str], width: float) -> int:
     """Return how many entries of the legend stand beside each other on so many inches."""
-    return max(1, min(len(labels), int(width / (0.066 * max(map(len, labels)) + 0.6))))
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    return max(1, min(len(labels), int(width / (0.066 * longest + 0.6))))
 
 
 def _is_rated(method: Method) -> bool:
@@ -97,10 +105,9 @@ def _is_rated(method: Method) -> bool:
     return not method.is_bound and any("reward_pearson" in run.evaluations for run in method.runs)
 
 
-def _entry(name: str, tasks: dict[str, list[Method]]) -> str:
-    found = next(method for methods in tasks.values() for method in methods if method.name == name)
-    bound = {UPPER_BOUND: " (upper bound)", LOWER_BOUND: " (lower bound)"}.get(found.decomposition, "")
-    return name + bound
+def _entry(name: str, look: dict[str, Look]) -> str:
+    words = {BOUNDS[UPPER_BOUND]: " (upper bound)", BOUNDS[LOWER_BOUND]: " (lower bound)"}
+    return name + words.get(look[name], "")
 
 
 def _panel(axis: Any, methods: list[Method], metric: str, look: dict[str, Look]) -> None:

@@ -71,7 +71,12 @@ def group(runs: list[Run]) -> tuple[list[Method], list[str]]:
     for run in runs:
         tasks[run.task].append(run)
     methods, left_out = [], []
+    of_id = defaultdict(set)
+    for run in runs:
+        of_id[run.env_id].add(run.task)
     for task, of_task in sorted(tasks.items()):
+        env_id = of_task[0].env_id
+        label = env_id if len(of_id[env_id]) == 1 else task  # arguments are said where they differ
         settings = {run.folder: settings_of(run.config) for run in of_task}
         names = name_apart(list(settings.values()))
         named: dict[str, dict[Any, Run]] = defaultdict(dict)
@@ -83,7 +88,7 @@ def group(runs: list[Run]) -> tuple[list[Method], list[str]]:
                 left_out.append(f"{shorter.name}: has seed {run.seed} as {longer.name}, which goes as far")
         for name, seeds in named.items():
             ordered = tuple(seeds[seed] for seed in sorted(seeds, key=repr))
-            methods.append(Method(task, name, ordered, settings[ordered[0].folder]))
+            methods.append(Method(label, name, ordered, settings[ordered[0].folder]))
     return methods, left_out
 
 

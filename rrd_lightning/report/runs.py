@@ -46,12 +46,17 @@ class Run:
     earlier: tuple[Path, ...] = ()
 
     @property
+    def env_id(self) -> str:
+        """The id of the environment."""
+        return str(self.config["env"]["id"])
+
+    @property
     def task(self) -> str:
         """The id of the environment, with the arguments given to it."""
         env = self.config["env"]
         given = {**(env.get("kwargs") or {}), "max_episode_steps": env.get("max_episode_steps")}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-        return " ".join([env["id"], *changes])
+        return " ".join([self.env_id, *changes])
 
     @property
     def seed(self) -> Any:

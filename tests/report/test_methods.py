@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
+from rrd_lightning.report.curves import BOUNDS, looks
 from rrd_lightning.report.methods import differences, group, name_apart, settings_of
 from rrd_lightning.report.runs import read_runs
 from tests.report.folders import write_run
@@ -14,6 +17,22 @@ def test_runs_that_differ_in_seed_and_budget_alone_are_one_method(tmp_path: Path
     assert method.name == method.decomposition == "RRD"
     assert [run.seed for run in method.runs] == [0, 1]
     assert left_out == []
+
+
+def test_arguments_of_a_task_are_said_where_they_differ(tmp_path: Path) -> None:
+    for number, limit in enumerate((50, 50, 100)):
+        folder = write_run(tmp_path / str(number), [1.0], seed=number)
+        path = folder / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["env"] |= {"max_episode_steps": limit, "kwargs": {"size": 3}}
+        path.write_text(yaml.safe_dump(config))
+    runs, _ = read_runs([tmp_path])
+    same, _ = group([run for run in runs if run.seed < 2])
+    assert [method.task for method in same] == ["Pendulum-v1"]
+    different, _ = group(runs)
+    assert sorted(method.task for method in different) == [
+        f"Pendulum-v1 size=3 max_episode_steps={limit}" for limit in (100, 50)
+    ]
 
 
 def test_methods_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
@@ -82,3 +101,12 @@ def test_bounds_are_of_the_same_task_and_agent(tmp_path: Path) -> None:
     assert upper is not None
     assert upper.runs[0].folder.name == "b"
     assert rrd.bound("EpisodicReward", methods) is None
+
+
+def test_bounds_are_grey_unless_several_of_a_kind_are_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1.0], decomposition="EnvironmentReward")
+    write_run(tmp_path / "b", [1.0])
+    grey = looks(group(read_runs([tmp_path])[0])[0])["EnvironmentReward"]
+    assert grey == BOUNDS["EnvironmentReward"]
+    write_run(tmp_path / "c", [1.0], decomposition="EnvironmentReward", batch_size=64)
+    assert grey not in looks(group(read_runs([tmp_path])[0])[0]).values()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -27,7 +28,8 @@ EPISODES, SEED = 50, 1000  # of the test; evaluations begin with seed 0, recordi
 
 def play(checkpoint: Path, folder: Path) -> float:
     """Return the share of fresh episodes that a checkpoint's policy succeeds in."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a test that was interrupted
+    folder.mkdir(parents=True)
     options = {
         "ckpt_path": checkpoint,
         "evaluate.episodes": EPISODES,

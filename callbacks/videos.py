@@ -69,6 +69,8 @@ class Videos(Callback):
         kinds = [shown.success for shown in self._shown]
         if len(kinds) < self.episodes:
             self._shown.append(episode)
+        elif episode.frames is None and self._shown[-1].frames is not None:
+            return  # only the first episodes are filmed: their videos are worth more than another outcome
         elif episode.success not in kinds and len(kinds) > 1:
             self._shown[-1] = episode
 

@@ -100,9 +100,10 @@ class RRDModule(Inference):
         self.decomposition = decomposition(*self.model_spaces)
         self.normalizer: ObservationNormalizer | None = None
         if normalize_observations:
-            chosen = (
-                normalize_observations if isinstance(normalize_observations, Normalization) else Normalization()
-            )
+            chosen: Any = Normalization() if normalize_observations is True else normalize_observations
+            if not isinstance(chosen, Normalization):
+                problem = "must be true, false, or a Normalization"
+                raise ParameterError("normalize_observations", chosen, problem)
             self.normalizer = ObservationNormalizer(self.model_spaces[0], chosen)
         self.train_policy = train_policy
         self.gradient_clip = gradient_clip or {}

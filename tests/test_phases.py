@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from rrd_lightning import ParameterError, RRDModule
 from rrd_lightning.agents import SAC
 from rrd_lightning.decomposition import RRD
+from rrd_lightning.networks import Normalization
 from rrd_lightning.phases import Phase, Phases
 from tests.demonstrations import ScriptedReader
 from tests.resuming import StopAt, StopAtEnvStep, assert_same, fit, rows
@@ -40,7 +41,7 @@ def recipe() -> dict[str, Any]:
     return {
         "agent": partial(SAC, **agent),
         "decomposition": partial(RRD, **model["decomposition"]["init_args"], **SMALL),
-        "normalize_observations": model["normalize_observations"],
+        "normalize_observations": Normalization(**model["normalize_observations"]),
         "phases": PHASES,
     }
 

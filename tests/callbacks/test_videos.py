@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gymnasium
@@ -113,6 +115,17 @@ def test_the_first_episodes_are_filmed_by_the_environments_own_renderer() -> Non
     assert [count_frames_and_secs(video)[0] for video in videos] == [11, 11]
     plain = make_trainer(Evaluate(evaluate.env, episodes=3), logger=False)
     assert plain.test(module, make_data(), verbose=False) == [figures]
+
+
+def test_an_episode_that_was_not_filmed_takes_no_place_of_one_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    videos, failure = Videos(), make_judged(False)
+    judged = [make_judged(True), make_judged(True), replace(failure, frames=None), failure]
+    monkeypatch.setattr(JudgedEpisode, "of", lambda *_: judged[len(seen)])
+    seen: list[list[bool | None]] = []
+    for _ in judged:
+        videos.on_validation_batch_end(SimpleNamespace(is_global_zero=True), None, None, None, 0)
+        seen.append([episode.success for episode in videos._shown])
+    assert seen == [[True], [True, True], [True, True], [True, False]]
 
 
 def test_an_environment_without_a_renderer_is_refused_before_any_episode() -> None:

@@ -58,6 +58,10 @@ def test_the_smallest_deviation_and_the_clip_may_be_chosen() -> None:
     assert normalizer(torch.tensor([9.0, -99.0])).tolist() == [3.0, -3.0]
     with pytest.raises(ParameterError, match=r"normalize_observations\.clip=0: must be greater than zero"):
         Normalization(clip=0)
+    with pytest.raises(
+        ParameterError, match=r"normalize_observations=\{'clip': 8\}: must be true, false, or a"
+    ):
+        make_module(Environment("Follow-v0"), normalize_observations={"clip": 8})
 
 
 def test_images_and_numbers_of_a_choice_stay_as_they_are() -> None:

@@ -26,12 +26,12 @@ class SpaceAdapter:
         action_space: of a single environment, in its own bounds.
 
     Attributes:
-        model_spaces: both spaces as the model, and the replay, have them.
+        spaces: both spaces as the model has them.
     """
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         self._action_space = action_space
-        self.model_spaces = single_precision(observation_space)[0], unit_actions(action_space)[0]
+        self.spaces = single_precision(observation_space)[0], unit_actions(action_space)[0]
 
     def observation(self, value: Any, parameter: str = "observation") -> tuple[Any, bool]:
         """Return observations ``[several, ...]``, and whether there were several.
@@ -43,7 +43,7 @@ class SpaceAdapter:
         Raises:
             ParameterError: if they are not of the observation space.
         """
-        return _batched(value, self.model_spaces[0], parameter)
+        return _batched(value, self.spaces[0], parameter)
 
     def action(self, value: Any) -> Tensor:
         """Return actions ``[several, ...]``, of one or several of the environment's.
@@ -51,7 +51,7 @@ class SpaceAdapter:
         Raises:
             ParameterError: if they are not of the action space.
         """
-        space = self.model_spaces[1]
+        space = self.spaces[1]
         array = unscaled(_array(value, space, "action"), self._action_space)
         actions = torch.from_numpy(np.array(array, space.dtype))
         return actions if len(batch_shape(actions, space)) == 1 else actions[None]

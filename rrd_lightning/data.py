@@ -302,7 +302,7 @@ class ReplayDataModule(LightningDataModule):
             # All processes have compared the free space with what they take together.
             trainer.strategy.barrier("replay is checked")
             self.replay = self._make_replay(-(-self.capacity // trainer.world_size))
-            self.replay.reserve(_example_record(_spaces(module)))
+            self.replay.reserve(_example_record(module))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the iteration, and the seed of the hold-out split."""
@@ -369,10 +369,10 @@ def nothing() -> None:
 
 def _spaces(module: Any) -> tuple[Any, Any]:
     """What episodes hold: single frames, where the module sees stacks."""
-    observation_space, action_space = module.model_spaces
+    observation_space, action_space = module.episode_spaces
     return frame_space(observation_space), action_space
 
 
-def _example_record(spaces: tuple[Any, Any]) -> TensorDict:
-    observation, action = (zeros(space, 1) for space in spaces)
+def _example_record(module: Any) -> TensorDict:
+    observation, action = (zeros(frame_space(space), 1) for space in module.model_spaces)
     return TensorDict({keys.OBSERVATION: observation, keys.ACTION: action, keys.REWARD: torch.zeros(1)}, [1])

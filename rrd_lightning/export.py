@@ -76,13 +76,12 @@ class Policy(nn.Module):
 
     def __init__(self, module: RRDModule) -> None:
         super().__init__()
-        self.normalizer, self.agent = module.normalizer, module.agent
+        self.view, self.agent = _View(module), module.agent
         self.scale = _Scale(module.action_space)
 
     def forward(self, observation: Any) -> Tensor:
         """Map observations ``[batch, ...]`` to actions ``[batch, ...]`` within the environment's bounds."""
-        seen = _seen(self.normalizer, observation)
-        return self.scale.to_native(self.agent.act(seen, explore=False))
+        return self.scale.to_native(self.agent.act(self.view(observation), explore=False))
 
 
 class Reward(nn.Module):
@@ -94,17 +93,31 @@ class Reward(nn.Module):
 
     def __init__(self, module: RRDModule) -> None:
         super().__init__()
-        self.normalizer, self.decomposition = module.normalizer, module.decomposition
+        self.view, self.decomposition = _View(module), module.decomposition
         self.scale = _Scale(module.action_space)
 
     def forward(self, observation: Any, action: Tensor, next_observation: Any) -> Tensor:
         """Map steps ``[batch, ...]`` to their rewards ``[batch]``."""
         transitions: Any = {
-            keys.OBSERVATION: _seen(self.normalizer, observation),
+            keys.OBSERVATION: self.view(observation),
             keys.ACTION: self.scale.to_unit(action),
-            keys.NEXT_OBSERVATION: _seen(self.normalizer, next_observation),
+            keys.NEXT_OBSERVATION: self.view(next_observation),
         }
         return self.decomposition.reward(transitions)
+
+
+class _View(nn.Module):
+    """Observations in single precision, encoded and normalised where that is asked for."""
+
+    def __init__(self, module: RRDModule) -> None:
+        super().__init__()
+        parts = [part for part in (module.encoder, module.normalizer) if part is not None]
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, observation: Any) -> Any:
+        if isinstance(observation, dict):
+            return self.parts({key: _single(part) for key, part in observation.items()})
+        return self.parts(_single(observation))
 
 
 class _Scale(nn.Module):
@@ -135,15 +148,6 @@ class _Scale(nn.Module):
             return action
         radius = torch.where(self.radius > 0, self.radius, 1.0)
         return ((action - self.middle) / radius).clamp(-1, 1).float()
-
-
-def _seen(normalizer: Any, observation: Any) -> Any:
-    """Return an observation in single precision, normalised where that is asked for."""
-    if isinstance(observation, dict):
-        cast: Any = {key: _single(part) for key, part in observation.items()}
-    else:
-        cast = _single(observation)
-    return cast if normalizer is None else normalizer(cast)
 
 
 def _single(part: Tensor) -> Tensor:

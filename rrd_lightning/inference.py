@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from gymnasium import Space
 from lightning.pytorch import LightningModule
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
@@ -16,43 +18,57 @@ from rrd_lightning.decomposition import Decomposition
 from rrd_lightning.engines import Eager
 from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import ParameterError
+from rrd_lightning.frames import observations
 from rrd_lightning.networks import Observation, ObservationNormalizer, evaluating
+from rrd_lightning.pretrained import PretrainedEncoder
 
 STEPS_AT_ONCE = 1000  # of an episode: long ones of images would take all memory
 
 
 class Inference(LightningModule):
-    """The part of `RRDModule` that acts and rewards, with normalised observations where that is asked for.
+    """The part of `RRDModule` that acts and rewards, with encoded and normalised observations if asked for.
 
     Attributes:
         agent: chooses the actions.
         decomposition: gives the rewards.
-        normalizer: of observations, if any.
+        encoder: of observations before the replay, if any.
+        normalizer: of observations behind the replay, if any.
+        episode_spaces: observation and action space as finished episodes have them.
         env_steps: environment steps of the run so far.
     """
 
     agent: Agent
     decomposition: Decomposition
+    encoder: PretrainedEncoder | None
     normalizer: ObservationNormalizer | None
+    episode_spaces: tuple[Space[Any], Space[Any]]
     env_steps: int
     _adapter: SpaceAdapter
     _engine: Eager | None
 
-    def _normalized(self, steps: Any) -> Any:
-        """Return steps with their observations as agent and decomposition see them."""
-        if self.normalizer is None:
-            return steps
-        normalized = steps.copy()
-        for key in (keys.OBSERVATION, keys.NEXT_OBSERVATION):
-            normalized[key] = self.normalizer(steps[key])
-        return normalized
+    def seen(self, observation: Observation) -> Observation:
+        """Return observations ``[...]`` of `episode_spaces` as agent and decomposition see them."""
+        encoded = observation if self.encoder is None else self.encoder(observation)
+        return encoded if self.normalizer is None else self.normalizer(encoded)
+
+    def encoded(self, episode: TensorDictBase) -> TensorDictBase:
+        """Return a finished episode as the replay holds it: with the features of its observations.
+
+        Args:
+            episode: of `episode_spaces`, as `EpisodeReplay.add_episode` takes it.
+        """
+        if self.encoder is None:
+            return episode
+        space, length = self.episode_spaces[0], len(episode.get(keys.ACTION)) + 1
+        parts = (observations(episode[keys.OBSERVATION], steps, space) for steps in _some_at_once(length))
+        features = [self.encoder(part.to(self.device)).cpu() for part in parts]
+        return episode.copy().set(keys.OBSERVATION, torch.cat(features))
 
     def explore(self, observation: Observation) -> Tensor:
         """Choose actions to collect with, as `act` does, by the engine where training has begun."""
         if self._engine is None:
             return self.act(observation, explore=True)
-        seen = observation if self.normalizer is None else self.normalizer(observation)
-        return self._engine.act(seen, explore=True, env_steps=self.env_steps)
+        return self._engine.act(self.seen(observation), explore=True, env_steps=self.env_steps)
 
     def act(self, observation: Observation, *, explore: bool = False) -> Tensor:
         """Choose actions for observations of several environments.
@@ -64,9 +80,8 @@ class Inference(LightningModule):
         Returns:
             The actions ``[num_envs, ...]``, without gradient; continuous ones in [-1, 1].
         """
-        seen = observation if self.normalizer is None else self.normalizer(observation)
         with evaluating(self.agent):
-            return self.agent.act(seen, explore=explore, env_steps=self.env_steps)
+            return self.agent.act(self.seen(observation), explore=explore, env_steps=self.env_steps)
 
     def rewards(self, transitions: TensorDictBase | dict[str, Any]) -> Tensor:
         """Predict the reward of each transition, without gradient.
@@ -78,7 +93,7 @@ class Inference(LightningModule):
             ``[...]``.
         """
         with torch.no_grad(), evaluating(self.decomposition):
-            return self.decomposition.reward(self._normalized(transitions))
+            return self.decomposition.reward(seen_steps(transitions, self.seen))
 
     def episode_rewards(self, episode: TensorDictBase) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``, for some steps at a time.
@@ -86,9 +101,9 @@ class Inference(LightningModule):
         Args:
             episode: as `EpisodeReplay.add_episode` takes it.
         """
-        length, space = len(episode.get(keys.ACTION)), self._adapter.model_spaces[0]
-        parts = (range(first, min(first + STEPS_AT_ONCE, length)) for first in range(0, length, STEPS_AT_ONCE))
-        return torch.cat([self.rewards(episode_transitions(episode, space, steps)) for steps in parts])
+        length, space = len(episode.get(keys.ACTION)), self.episode_spaces[0]
+        parts = (episode_transitions(episode, space, steps) for steps in _some_at_once(length))
+        return torch.cat([self.rewards(part) for part in parts])
 
     def predict(self, observation: Any, *, explore: bool = False) -> Any:
         """Choose the action for an observation, or one for each of several.
@@ -133,3 +148,15 @@ class Inference(LightningModule):
         steps = {keys.OBSERVATION: now, keys.NEXT_OBSERVATION: later, keys.ACTION: acted}
         reward = self.rewards(TensorDict(steps, [len(acted)]).to(self.device)).cpu().numpy()
         return reward if several else reward[0]
+
+
+def seen_steps(steps: Any, see: Callable[[Observation], Observation]) -> Any:
+    """Return steps with their observations as `see` makes them."""
+    changed = steps.copy()
+    for key in (keys.OBSERVATION, keys.NEXT_OBSERVATION):
+        changed[key] = see(steps[key])
+    return changed
+
+
+def _some_at_once(length: int) -> Iterator[range]:
+    return (range(first, min(first + STEPS_AT_ONCE, length)) for first in range(0, length, STEPS_AT_ONCE))

@@ -26,10 +26,11 @@ from rrd_lightning.distributed import average_gradients, summed
 from rrd_lightning.engines import Eager, EngineName, Setting, choose_engine
 from rrd_lightning.engines.exact import overridden
 from rrd_lightning.errors import ParameterError, require_not_negative, require_positive
-from rrd_lightning.inference import Inference
+from rrd_lightning.inference import Inference, seen_steps
 from rrd_lightning.losses import Losses
 from rrd_lightning.networks import Normalization, Observation, ObservationNormalizer
 from rrd_lightning.phases import Phase, Phases
+from rrd_lightning.pretrained import PretrainedEncoder
 from rrd_lightning.private import count_step, forget_logged, has_step_listeners, log_as_of, unheard_hooks
 from rrd_lightning.seeding import derive_seed, seed_generators
 from rrd_lightning.spaces import space_from_dict, space_to_dict
@@ -67,11 +68,16 @@ class RRDModule(Inference):
         phases: parts of the run in which only some of the losses train. All but the last one are made of
             updates from the demonstrations, before the first step in the environment. By default all losses
             train from the beginning.
+        encoder: what has learned to see already and stays as it is, a checkpoint of another run or the class
+            path of a module: see `PretrainedEncoder`. Agent, decomposition and replay have its features
+            instead of the observations.
 
     Attributes:
         env_steps: environment steps of the run so far, in all processes.
         collects: whether the run steps an environment; set by the collector.
-        model_spaces: observation and action space as agent, decomposition and replay have them.
+        episode_spaces: observation and action space as finished episodes have them: the environment's, in
+            single precision and with continuous actions in [-1, 1].
+        model_spaces: the same as agent, decomposition and replay have them; features, if there is an encoder.
 
     Raises:
         ParameterError: if a part cannot serve the spaces, or a parameter group does not exist.
@@ -89,13 +95,18 @@ class RRDModule(Inference):
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
         engine: EngineName = "auto",
         phases: list[Phase] | None = None,
+        encoder: str | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.observation_space = observation_space
         self.action_space = action_space
         self._adapter = SpaceAdapter(observation_space, action_space)
-        self.model_spaces = self._adapter.model_spaces
+        self.episode_spaces = self.model_spaces = self._adapter.spaces
+        self.encoder: PretrainedEncoder | None = None
+        if encoder is not None:
+            self.encoder = PretrainedEncoder(encoder, self.episode_spaces[0])
+            self.model_spaces = self.encoder.space, self.episode_spaces[1]
         self.agent = agent(*self.model_spaces)
         self.decomposition = decomposition(*self.model_spaces)
         self.normalizer: ObservationNormalizer | None = None
@@ -150,7 +161,7 @@ class RRDModule(Inference):
         prepared = batch.copy()
         for part in (keys.TRANSITIONS, keys.SUBSEQUENCES):
             if part in batch:
-                prepared[part] = self._normalized(batch[part])
+                prepared[part] = seen_steps(batch[part], self.normalizer)
         return prepared
 
     def losses(self, batch: TensorDictBase, updates: int = 0) -> Losses:
@@ -307,7 +318,7 @@ class RRDModule(Inference):
         return bool(every) and self.global_step % every < self._updates_in_step
 
     def observe(self, observations: Iterable[Observation]) -> None:
-        """Take account of the observations of new episodes, ``[T + 1, ...]`` each, for their normalisation.
+        """Take account of new observations in the replay, ``[T + 1, ...]`` of each episode, to normalise them.
 
         Several processes call it together, each with its own episodes. After phases it does nothing: what they
         have made of the demonstrations is to see the same numbers ever after.
@@ -361,6 +372,7 @@ class RRDModule(Inference):
             "normalize_observations": self.normalizer and asdict(self.normalizer.normalization),
             "gradient_clip": self.gradient_clip,
             "phases": [asdict(phase) for phase in self._given_phases],
+            "encoder": self.encoder and self.encoder.configuration,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -400,6 +412,7 @@ class RRDModule(Inference):
             _normalization(saved["normalize_observations"]),
             saved["gradient_clip"],
             phases=[Phase(**phase) for phase in saved["phases"]],
+            encoder=saved.get("encoder"),
         )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])

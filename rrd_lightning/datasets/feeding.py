@@ -32,7 +32,7 @@ def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, 
     show = trainer.is_global_zero and trainer.progress_bar_callback is not None
     with tqdm(total=len(share), desc="Demonstrations", unit=" episodes", leave=False, disable=not show) as bar:
         for _, episode in demonstrations.read(share, spaces):
-            replay.add_episode(episode, demonstration=True)
+            replay.add_episode(trainer.lightning_module.encoded(episode), demonstration=True)
             bar.update()
     returns = replay.episodes["episode_return"].double()
     sums = [len(returns), float(returns.sum()), float(returns.square().sum()), not len(returns)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -60,6 +61,7 @@ class Libero(Env[Any, Any]):
 
     Attributes:
         state_names: what each number of ``robot`` and ``objects`` is; see docs/libero.md.
+        unseen: let steps return the observation of an earlier one, which saves the drawing of pictures.
 
     Raises:
         ParameterError: if an argument is out of range, or a requirement of LIBERO is not installed.
@@ -122,6 +124,8 @@ class Libero(Env[Any, Any]):
         self._simulator: Any = None
         self._camera: Camera | None = None
         self._state: StateReader | None = None
+        self.unseen = False
+        self._simulated: dict[str, Any] = {}  # what robosuite observes
         self._observation: dict[str, np.ndarray[Any, Any]] = {}
 
     def reset(
@@ -137,17 +141,18 @@ class Libero(Env[Any, Any]):
             self._next_state = seed
         state = self._choose_state(options or {})
         self._reset_simulator()
-        simulated = self._simulator.set_init_state(self._states[state])
+        self._simulated = self._simulator.set_init_state(self._states[state])
         for _ in range(self.settle_steps):
-            simulated, *_ = self._simulator.step(np.zeros(7))
+            self._simulated, *_ = self._simulator.step(np.zeros(7))
         info = {"initial_state": state, "success": bool(self._simulator.check_success())}
-        return self._observe(simulated), info
+        return self.observe(), info
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray[Any, Any]], float, bool, bool, dict[str, Any]]:
         """Apply an action for a twentieth of a second."""
-        simulated, _, success, _ = self._simulator.step(np.asarray(action, np.float64))
+        self._simulated, _, success, _ = self._simulator.step(np.asarray(action, np.float64))
         success = bool(success)
-        return self._observe(simulated), float(success), success, False, {"success": success}
+        observation = deepcopy(self._observation) if self.unseen else self.observe()
+        return observation, float(success), success, False, {"success": success}
 
     def render(self) -> np.ndarray[Any, Any] | None:
         """Return an ``agentview`` image, ``[size, size, 3]``: the latest observed, or one drawn for this."""
@@ -195,7 +200,8 @@ class Libero(Env[Any, Any]):
         model, bodies = self._simulator.sim.model, self._fixture_bodies()
         for name, pose in fixtures.items():
             model.body_pos[bodies[name]], model.body_quat[bodies[name]] = pose[:3], pose[3:]
-        return self._observe(self._simulator.set_init_state(state))
+        self._simulated = self._simulator.set_init_state(state)
+        return self.observe()
 
     def _fixture_bodies(self) -> dict[str, int]:
         robosuite = self._simulator.env
@@ -251,10 +257,11 @@ class Libero(Env[Any, Any]):
             ignore_done=True,
         )
 
-    def _observe(self, simulated: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    def observe(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the observation of this moment."""
         observation = {name: self._draw(name) for name in self._cameras}
         if "proprioception" in self.observation_space.spaces:  # type: ignore[attr-defined]
-            parts = [simulated[name] for name in PROPRIOCEPTION]
+            parts = [self._simulated[name] for name in PROPRIOCEPTION]
             observation["proprioception"] = np.concatenate(parts).astype(np.float32)
         if self._state is not None:
             observation |= self._state.read()

@@ -59,7 +59,7 @@ class Encoder(ObservationEncoder):
     ) -> None:
         super().__init__()
         self._parts = parts = ObservationParts(observation_space, reader)
-        self.random_shift = random_shift
+        self.random_shift, self.bottleneck = random_shift, bottleneck
         self.features = parts.vector_size
         if random_shift and not parts.channels:
             raise ParameterError("random_shift", random_shift, "is of images, which the observations have not")

@@ -69,6 +69,42 @@ def test_a_time_limit_counts_each_of_them() -> None:
     assert steps[-1][1:4] == (15.0, False, True)
 
 
+class Drawing(Adding):
+    """Draws only what is seen, and counts it."""
+
+    drawn = 0
+    unseen = False
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, reward, terminated, truncated, info = super().step(action)
+        observation = np.full(1, -1000, np.float32) if self.unseen else self.observe()
+        return observation, reward, terminated, truncated, info
+
+    def observe(self) -> Any:
+        self.drawn += 1
+        return self._sum.copy()
+
+
+gymnasium.register("Drawing-v0", Drawing)
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_what_nobody_sees_is_not_drawn(limit: int | None) -> None:
+    options: Any = {"max_episode_steps": limit, "action_repeat": 3}
+    env = Environment("Drawing-v0", **options).make()
+    steps, expected = play(env), play(Environment("Adding-v0", **options).make())
+    assert [step[0].tolist() for step in steps] == [step[0].tolist() for step in expected]
+    assert [step[1:4] for step in steps] == [step[1:4] for step in expected]
+    assert env.unwrapped.drawn == len(steps)
+
+
+def test_a_wrapper_that_may_look_sees_every_step() -> None:
+    wrapper = {"class_path": "gymnasium.wrappers.RecordEpisodeStatistics"}
+    env = Environment("Drawing-v0", action_repeat=3, wrappers=[wrapper]).make()
+    play(env)
+    assert env.unwrapped.drawn == 7
+
+
 def test_a_repeat_of_nothing_is_refused() -> None:
     with pytest.raises(ParameterError, match="action_repeat=0: must be greater than zero"):
         Environment("Adding-v0", action_repeat=0)

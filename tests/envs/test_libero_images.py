@@ -63,6 +63,26 @@ def test_only_what_is_asked_for_is_drawn(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @simulated
+def test_repeated_actions_draw_once_and_show_the_same() -> None:
+    kwargs = {"observations": "both", "size": 64, "fast_rendering": True, "settle_steps": 5}
+    once, twice = (
+        Environment(BOWL, kwargs=kwargs, max_episode_steps=5, action_repeat=repeat).make() for repeat in (1, 2)
+    )
+    observations = [env.reset(seed=3)[0] for env in (once, twice)]
+    down = np.array([0, 0, -1, 0, 0, 0, -1], np.float32)
+    for steps in (2, 2, 1):  # the last action meets the time limit
+        seen = [once.step(down) for _ in range(steps)][-1]
+        held = twice.step(down)
+        for key, part in seen[0].items():
+            np.testing.assert_array_equal(held[0][key], part)
+            assert not np.array_equal(observations[1][key], part)
+        observations = [seen[0], held[0]]
+        assert held[1:4] == seen[1:4]
+    assert held[3]
+    once.close(), twice.close()
+
+
+@simulated
 def test_no_context_is_left_current() -> None:
     """One that was destroyed while it was current made the process crash at a later one."""
     env = make()

@@ -3,8 +3,12 @@
     rrd record --demonstrations FILES --output runs/libero/demonstrations --observations state
     python -m benchmarks.libero_policy [--jobs 2] [--only '*/RRD/*']
 
-The runs are those of benchmarks/campaigns/libero_policy.yaml, which may be stopped and started again. The
-checkpoint of each that its own evaluations found best then plays fresh episodes.
+    rrd record --demonstrations FILES --output runs/libero/demonstrations_64 --observations both \\
+      --kwargs.size 64 --kwargs.fast_rendering true
+    python -m benchmarks.libero_policy --images
+
+The runs are those of benchmarks/campaigns/libero_policy.yaml, or libero_images.yaml, which may be stopped and
+started again. The checkpoint of each that its own evaluations found best then plays fresh episodes.
 """
 
 from __future__ import annotations
@@ -15,32 +19,44 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 
 from benchmarks.campaign.__main__ import main as campaign
+from benchmarks.campaign.matrix import read_matrix
 from benchmarks.campaign.results import ROOT, read_provenance, write
 from rrd_lightning.checkpoint.format import read_checkpoint
 
-NAME = "libero_policy"
+DEMONSTRATIONS = Path("runs/libero/demonstrations_64")
 EPISODES, SEED = 50, 1000  # of the test; evaluations begin with seed 0, recordings with 10,000
+
+
+def run(command: list[str], options: dict[str, object], folder: Path) -> None:
+    """Carry out a command of `rrd` in a new folder, where its output lies too."""
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was interrupted
+    folder.mkdir(parents=True)
+    given = {**options, "trainer.default_root_dir": folder, "trainer.enable_progress_bar": "false"}
+    words = [sys.executable, "-m", "rrd_lightning", *command, *(f"--{name}={given[name]}" for name in given)]
+    with (folder / "log.txt").open("ab") as log:
+        subprocess.run(words, cwd=ROOT, check=True, stdout=log, stderr=log)
+
+
+def train_encoder(seed: int) -> None:
+    """Let an encoder learn from the demonstrations, unless there is one."""
+    folder = ROOT / "runs/libero/encoders" / str(seed)
+    if folder.exists():
+        return
+    print(f"Encoder of seed {seed}: {folder}", flush=True)
+    part = folder.with_suffix(".part")
+    options = {"data.demonstrations.paths": DEMONSTRATIONS, "seed_everything": seed}
+    run(["fit", "--config=libero_encoder"], options, part)
+    part.rename(folder)
 
 
 def play(checkpoint: Path, folder: Path) -> float:
     """Return the share of fresh episodes that a checkpoint's policy succeeds in."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a test that was interrupted
-    folder.mkdir(parents=True)
-    options = {
-        "ckpt_path": checkpoint,
-        "evaluate.episodes": EPISODES,
-        "evaluate.seed": SEED,
-        "trainer.default_root_dir": folder,
-        "trainer.enable_progress_bar": "false",
-    }
-    given = [f"--{name}={option}" for name, option in options.items()]
-    command = [sys.executable, "-m", "rrd_lightning", "test", *given]
-    with (folder / "log.txt").open("ab") as log:
-        subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=log)
+    run(["test"], {"ckpt_path": checkpoint, "evaluate.episodes": EPISODES, "evaluate.seed": SEED}, folder)
     (metrics,) = folder.glob("*/version_*/metrics.csv")
     with metrics.open() as rows:
         return next(float(row["evaluate/success"]) for row in csv.DictReader(rows) if row["evaluate/success"])
@@ -78,13 +94,18 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/campaign")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=["*"])
+    parser.add_argument("--images", action="store_true")
     arguments = parser.parse_args()
+    name = "libero_images" if arguments.images else "libero_policy"
+    matrix = ROOT / "benchmarks/campaigns" / f"{name}.yaml"
+    jobs = [job for job in read_matrix(matrix) if any(fnmatch(job.path, only) for only in arguments.only)]
+    for job in jobs if arguments.images else ():
+        train_encoder(job.seed)
     options = [f"--{name}={getattr(arguments, name)}" for name in ("runs", "results", "jobs")]
-    matrix = ROOT / "benchmarks/campaigns" / f"{NAME}.yaml"
     if status := campaign([str(matrix), *options, "--only", *arguments.only]):
         return status
-    test(arguments.runs / NAME, arguments.results / NAME)
-    print(table(arguments.results / NAME))
+    test(arguments.runs / name, arguments.results / name)
+    print(table(arguments.results / name))
     return 0
 
 

@@ -50,6 +50,11 @@ def test_smaller_budgets_come_first_then_seeds_then_methods(tmp_path: Path) -> N
     )
 
 
+def test_arguments_may_name_the_seed(tmp_path: Path) -> None:
+    jobs = read_matrix(write_matrix(tmp_path, arguments="--model.encoder encoders/{seed}/last.ckpt"))
+    assert [job.arguments[1] for job in jobs[:3]] == [f"encoders/{seed}/last.ckpt" for seed in (3, 3, 4)]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -13,6 +13,8 @@ stopped is resumed, one that has reached its budget is never run again. A matrix
     methods:
       RRD: --model.decomposition RRD   # or a list of such texts, with YAML's anchors for what is shared
 
+In arguments, {seed} is the seed of the run.
+
 The evaluations of each run, its configuration and where it was made (a few kB) are kept in
 benchmarks/results/campaign/. The report is made from them, and finished runs are known by them, so that a
 campaign can go on on another machine.

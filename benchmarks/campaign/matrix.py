@@ -61,7 +61,9 @@ def read_matrix(path: Path) -> list[Job]:
             raise ValueError(f"{name}: needs names, each with its arguments")
     shared = _split("arguments", matrix.get("arguments"))
     jobs = [
-        Job(task, method, seed, budget, (*shared, *_split(task, of_task), *_split(method, of_method)))
+        Job(
+            task, method, seed, budget, _of(seed, [*shared, *_split(task, of_task), *_split(method, of_method)])
+        )
         for budget in sorted(matrix["budgets"])
         for seed in matrix["seeds"]
         for task, of_task in matrix["tasks"].items()
@@ -70,6 +72,10 @@ def read_matrix(path: Path) -> list[Job]:
     if len({(job.path, job.budget) for job in jobs}) < len(jobs):
         raise ValueError("has two runs of the same name")
     return jobs
+
+
+def _of(seed: int, *arguments: list[str]) -> tuple[str, ...]:
+    return tuple(argument.replace("{seed}", str(seed)) for each in arguments for argument in each)
 
 
 def _split(name: str, arguments: str | list[str] | None) -> list[str]:

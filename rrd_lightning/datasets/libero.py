@@ -45,6 +45,7 @@ class _View(NamedTuple):
     proprioception: bool = False
     alignment: Alignment | None = None
     orientation: Orientation | None = None
+    objects: bool = True
 
 
 class LiberoReader(Reader):
@@ -67,6 +68,7 @@ class LiberoReader(Reader):
             ``"mirrored"`` (left and right exchanged: LIBERO's turned by 180 degrees), or ``"rotated"`` (upright
             ones turned by 180 degrees). By default the file's attributes say, or else it is upside down.
         cache_dir: where resized images are stored; in the user's cache folder by default.
+        objects: let the state be that of the objects too, where the files hold it; else of the robot alone.
     """
 
     def __init__(
@@ -79,10 +81,13 @@ class LiberoReader(Reader):
         alignment: Alignment | None = None,
         orientation: Orientation | None = None,
         cache_dir: str | None = None,
+        objects: bool = True,
     ) -> None:
         # Optional, so that a configuration may leave it to the command line, and `sources` may complain.
         self._paths = [paths] if isinstance(paths, str) else paths or []
-        self._view = _View(observations, image_size, tuple(cameras), proprioception, alignment, orientation)
+        self._view = _View(
+            observations, image_size, tuple(cameras), proprioception, alignment, orientation, objects
+        )
         self._cache = EpisodeCache(cache_dir)
 
     def sources(self) -> list[LiberoFile]:
@@ -150,7 +155,7 @@ class LiberoFile(Hdf5Source):
                 parts[camera] = Box(0, 255, (3, height, width), np.uint8)
             keys = [PROPRIOCEPTION] if self._view.proprioception else []
             if self._view.observations != "images":
-                has_objects = VECTORS["objects"] in file["data"][episode]
+                has_objects = self._view.objects and VECTORS["objects"] in file["data"][episode]
                 keys += STATE if has_objects else STATE[:1]
             for key in keys:
                 size = self._vectors(file, episode, key, (None, None)).shape[1]

@@ -37,6 +37,29 @@ def test_the_configuration_runs_to_a_checkpoint_a_video_and_a_table() -> None:
     assert set(module.observation_space.spaces) == {"agentview", "proprioception"}
 
 
+@simulated
+def test_a_policy_sees_by_an_encoder_of_its_demonstrations() -> None:
+    record = ["record", "--observations=both", "--episodes=1", "--task=libero_goal/turn_on_the_stove"]
+    record += ["--kwargs.size=64", "--kwargs.fast_rendering=true"]
+    for policy, steps in ("TurnOnTheStove", 120), ("FailAtTheStove", 20):
+        place = [f"--policy=benchmarks.experts.{policy}", f"--output=demos/{policy}"]
+        main([*record, *place, f"--max_episode_steps={steps}"])
+    few = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
+    main(["fit", "--config=libero_encoder", "--data.demonstrations.paths=demos", "--trainer.max_steps=8", *few])
+    few += ["--collect.warmup_steps=40", "--collect.total_env_steps=60", "--env.max_episode_steps=20"]
+    few += ["--env.kwargs.settle_steps=2", "--evaluate.episodes=1"]
+    few += ["--data.train_batches=2", "--data.batch_size=16"]
+    few += ["--model.phases=null", "--model.agent.cloning_steps=null"]
+    (encoder,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
+    fit = ["fit", "--config=libero_policy", "--config=libero_images", f"--model.encoder={encoder}"]
+    main([*fit, "--data.demonstrations=demos", *few])
+    (last,) = Path("runs").glob("libero_goal*/*/checkpoints/last.ckpt")
+    module = RRDModule.load_from_checkpoint(last)
+    assert set(module.observation_space.spaces) == {"agentview", "robot"}
+    assert module.model_spaces[0].shape == (64 + 21,)
+    assert list(last.parents[1].glob("videos/episode-0-*.mp4"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DEMOS.is_dir(), reason="RRD_LIBERO_DEMOS holds no folder demos")
 def test_a_reward_model_of_demonstrations_tells_held_out_successes_from_failures() -> None:

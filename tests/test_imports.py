@@ -32,7 +32,7 @@ ROWS = [
     ["networks", "replay", "envs", "run_folder", "trainer_options"],
     ["checkpoint", "component", "adapter", "memory", "judging"],
     ["decomposition", "agents"],
-    ["datasets", "pictures", "engines", "report"],
+    ["datasets", "pictures", "engines", "report", "pretrained"],
     ["inference"],
     ["data", "module", "arguments"],
     ["callbacks", "export", "record"],

@@ -12,13 +12,14 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 from lightning.pytorch import Callback
+from tensordict import TensorDict
 from torch import nn
 
-from rrd_lightning import ParameterError, RRDModule, keys
+from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import DQN, SAC
 from rrd_lightning.pretrained import PretrainedEncoder
 from tests.resuming import StopAt, assert_same, fit
-from tests.runs import SMALL, run
+from tests.runs import SMALL, make_module, run
 
 
 class Mean(nn.Module):
@@ -96,6 +97,25 @@ def test_a_run_with_a_pretrained_encoder_resumes_to_the_last_bit(trained: tuple[
     assert fit("Pixels-v0", "first", stop_at=StopAt(5), **options) == {}
     resumed = fit("Pixels-v0", "second", ckpt_path=Path("first/version_0/checkpoints/last.ckpt"), **options)
     assert_same(whole, resumed)
+
+
+def test_stacks_of_frames_are_encoded_as_stacks() -> None:
+    env = Environment("Pixels-v0", frame_stack=3)
+    module = make_module(env, encoder={"bottleneck": True})
+    assert module.encoder is not None
+    images = {key: torch.randint(0, 256, (6, 3, 36, 36), dtype=torch.uint8) for key in ("front", "side")}
+    observed = TensorDict({**images, "number": torch.rand(6, 1)}, [6])
+    episode = TensorDict({keys.OBSERVATION: observed, keys.ACTION: torch.rand(5, 1)}, [])
+    stored = module.encoded(episode)
+    assert stored[keys.OBSERVATION].shape == (6, module.encoder.features)
+    of_step = {1: [0, 0, 1], 5: [3, 4, 5]}
+    for step, frames in of_step.items():
+        stack = {
+            **{key: image[frames][None] for key, image in images.items()},
+            "number": observed["number"][[step]],
+        }
+        torch.testing.assert_close(stored[keys.OBSERVATION][[step]], module.encoder(stack))
+    assert episode[keys.OBSERVATION] is observed
 
 
 def test_a_users_module_may_see() -> None:

@@ -97,7 +97,8 @@ def saved_config(checkpoint: str) -> list[str]:
         ParameterError: if the file does not exist or is not a checkpoint, or if its configuration names a
             class of the wrong kind.
     """
-    config = read_checkpoint(checkpoint).get("config")
+    saved = read_checkpoint(checkpoint)
+    config = saved.get("config")
     if not config:
         return []
     if not isinstance(config, dict) or config.keys() != set(SECTIONS):
@@ -105,6 +106,10 @@ def saved_config(checkpoint: str) -> list[str]:
     for (section, option), base in CLASSES.items():
         if class_path := _class_path(config[section].get(option), plain=base is not Reader):
             find_class(class_path, base, f"{section}.{option}")
+    encoder = config["model"].get("encoder")
+    if isinstance(encoder, str) and encoder.endswith(".ckpt") and not Path(encoder).is_file():
+        # Its weights are in this checkpoint too: the file that they came from is not needed.
+        config["model"]["encoder"] = saved["hyper_parameters"]["encoder"]
     return ["--config", yaml.safe_dump(config)]
 
 

@@ -58,6 +58,9 @@ def test_a_policy_sees_by_an_encoder_of_its_demonstrations() -> None:
     assert set(module.observation_space.spaces) == {"agentview", "robot"}
     assert module.model_spaces[0].shape == (64 + 21,)
     assert list(last.parents[1].glob("videos/episode-0-*.mp4"))
+    encoder.unlink()
+    main(["test", f"--ckpt_path={last}", "--trainer.accelerator=cpu"])
+    assert len(list(Path("runs").glob("libero_goal*/version_1/videos/episode-0-*.mp4"))) == 1
 
 
 @pytest.mark.slow

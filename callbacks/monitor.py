@@ -12,7 +12,6 @@ from tensordict import TensorDict
 
 from rrd_lightning import keys
 from rrd_lightning.distributed import summed
-from rrd_lightning.episode import episode_transitions
 from rrd_lightning.errors import require_positive
 
 TAIL = 10  # steps
@@ -59,7 +58,7 @@ class Monitor(Callback):
             return
         for episode in episodes:
             if keys.SUCCESS in episode:
-                predicted = pl_module.rewards(episode_transitions(episode).to(pl_module.device))
+                predicted = pl_module.episode_rewards(episode.to(pl_module.device))
                 tail = float(predicted[-TAIL:].mean())
                 self._recent.append([float(episode[keys.SUCCESS]), float(predicted.sum()), tail])
                 self._count += 1

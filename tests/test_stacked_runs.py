@@ -16,8 +16,9 @@ import yaml
 from gymnasium.wrappers import FrameStackObservation
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
-from rrd_lightning.agents import DQN
+from rrd_lightning.agents import DQN, SAC
 from rrd_lightning.arguments import find_config
+from rrd_lightning.callbacks import Monitor
 from rrd_lightning.decomposition import RRD
 from rrd_lightning.envs import Rollout
 from rrd_lightning.episode import episode_transitions
@@ -71,6 +72,15 @@ def test_a_run_collects_frames_and_judges_episodes_by_their_stacks(monkeypatch: 
         episodes = rollout.step(np.array([5]))
     transitions = episode_transitions(episodes[0], module.observation_space)
     torch.testing.assert_close(module.episode_rewards(episodes[0]), module.rewards(transitions))
+
+
+def test_stacks_of_an_environment_that_tells_success_are_monitored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.runs.Environment", partial(Environment, **STACKED))
+    monitor = Monitor(episodes=3)
+    small = {name: partial(part, hidden_sizes=(8,)) for name, part in (("agent", SAC), ("decomposition", RRD))}
+    run("FollowByImage-v0", module=small, callbacks=[monitor], log_every_n_steps=1, **SMALL)
+    assert all(0 <= success <= 1 for _, success, _ in monitor.curve)
+    assert len(monitor.curve) > 1
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])

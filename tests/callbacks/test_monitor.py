@@ -31,8 +31,8 @@ class Module:
     def __init__(self) -> None:
         self.logged: dict[str, float] = {}
 
-    def rewards(self, transitions: TensorDictBase) -> Tensor:
-        return self.scale * transitions[keys.OBSERVATION][:, 1]
+    def episode_rewards(self, episode: TensorDictBase) -> Tensor:
+        return self.scale * episode[keys.OBSERVATION][:-1, 1]
 
     def logs_now(self) -> bool:
         return True

@@ -98,10 +98,12 @@ def main() -> int:
     arguments = parser.parse_args()
     name = "libero_images" if arguments.images else "libero_policy"
     matrix = ROOT / "benchmarks/campaigns" / f"{name}.yaml"
-    jobs = [job for job in read_matrix(matrix) if any(fnmatch(job.path, only) for only in arguments.only)]
-    for job in jobs if arguments.images else ():
-        train_encoder(job.seed)
-    options = [f"--{name}={getattr(arguments, name)}" for name in ("runs", "results", "jobs")]
+    if arguments.images:
+        for job in read_matrix(matrix):
+            done = read_provenance(arguments.results / name / job.path).get("finished", 0) >= job.budget
+            if not done and any(fnmatch(job.path, only) for only in arguments.only):
+                train_encoder(job.seed)
+    options = [f"--{each}={getattr(arguments, each)}" for each in ("runs", "results", "jobs")]
     if status := campaign([str(matrix), *options, "--only", *arguments.only]):
         return status
     test(arguments.runs / name, arguments.results / name)

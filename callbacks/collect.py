@@ -32,7 +32,7 @@ class Collect(Callback):
     Before each iteration's steps, also in the warm-up, it calls ``on_collection(trainer, pl_module)`` of
     every callback that has this method. All processes have then made the same number of steps and
     updates. After the steps it calls ``on_episodes(trainer, pl_module, episodes)`` with the episodes that
-    have ended, as the replay takes them.
+    have ended, as they were observed.
 
     Args:
         env: the environment to collect in.
@@ -204,8 +204,9 @@ class Collect(Callback):
                 action = module.explore(observation).cpu().numpy()
             for episode in rollout.step(action):
                 finished.append(episode)
-                stored.append(module.encoded(episode))
-                trainer.datamodule.replay.add_episode(stored[-1])
+                encoded = module.encoded(episode)
+                stored.append(encoded)
+                trainer.datamodule.replay.add_episode(encoded)
                 self._episodes += 1
                 self._finished["episodes"] += 1
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))

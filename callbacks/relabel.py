@@ -88,7 +88,7 @@ class Relabel(Callback):
             return
         from pyarrow import parquet
 
-        entries = trainer.datamodule.demonstrations.entries(pl_module.model_spaces)
+        entries = trainer.datamodule.episodes_to_relabel.entries()
         parts = [self._part(entry.source.name, entry.episode) for entry in entries]
         present = [part for part in parts if part.exists()]  # skipped episodes have none
         staged = self.output.with_name(self.output.name + ".part")

@@ -26,7 +26,7 @@ class SpaceAdapter:
         action_space: of a single environment, in its own bounds.
 
     Attributes:
-        spaces: both spaces as the model has them.
+        spaces: both spaces as they are then.
     """
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:

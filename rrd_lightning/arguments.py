@@ -107,7 +107,11 @@ def saved_config(checkpoint: str) -> list[str]:
         if class_path := _class_path(config[section].get(option), plain=base is not Reader):
             find_class(class_path, base, f"{section}.{option}")
     encoder = config["model"].get("encoder")
-    if isinstance(encoder, str) and encoder.endswith(".ckpt") and not Path(encoder).is_file():
+    if (
+        isinstance(encoder, str)
+        and encoder.endswith(".ckpt")
+        and not local_path("model.encoder", encoder).is_file()
+    ):
         # Its weights are in this checkpoint too: the file that they came from is not needed.
         config["model"]["encoder"] = saved["hyper_parameters"]["encoder"]
     return ["--config", yaml.safe_dump(config)]

@@ -36,7 +36,7 @@ class Component(nn.Module):
         for parameter in inspect.signature(cls.__init__).parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 init_args.update(init_args.pop(parameter.name))
-        init_args = {name: _plain(name, value) for name, value in init_args.items()}
+        init_args = {name: plain(name, value) for name, value in init_args.items()}
         object.__setattr__(component, "init_args", init_args)
         return component
 
@@ -85,12 +85,12 @@ def _class_path(found: type) -> str:
     return f"{found.__module__}.{found.__qualname__}"
 
 
-def _plain(name: str, value: Any) -> Any:
+def plain(name: str, value: Any) -> Any:
     """Return an argument as a checkpoint can hold it, and be read without unpickling objects."""
     if isinstance(value, list | tuple):
-        return [_plain(name, item) for item in value]
+        return [plain(name, item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(name, item) for key, item in value.items()}
+        return {key: plain(name, item) for key, item in value.items()}
     if isinstance(value, type) and "<locals>" not in value.__qualname__:
         return _class_path(value)
     if isinstance(value, float) and math.isnan(value):

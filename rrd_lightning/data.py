@@ -277,7 +277,7 @@ class ReplayDataModule(LightningDataModule):
         if self.demonstrations and self.trainer and not len(self.replay):
             module: Any = self.trainer.lightning_module
             self.check_demonstrations(module, self.trainer)
-            fill(self.replay, self.demonstrations, _spaces(module), self.trainer)
+            fill(self.replay, self.demonstrations, _spaces(module), self.trainer, module.encoded)
             module.observe(self.replay.observations())
 
     def setup(self, stage: str) -> None:

@@ -34,6 +34,7 @@ class Inference(LightningModule):
         encoder: of observations before the replay, if any.
         normalizer: of observations behind the replay, if any.
         episode_spaces: observation and action space as finished episodes have them.
+        model_spaces: the same as the replay has them.
         env_steps: environment steps of the run so far.
     """
 
@@ -42,6 +43,7 @@ class Inference(LightningModule):
     encoder: PretrainedEncoder | None
     normalizer: ObservationNormalizer | None
     episode_spaces: tuple[Space[Any], Space[Any]]
+    model_spaces: tuple[Space[Any], Space[Any]]
     env_steps: int
     _adapter: SpaceAdapter
     _engine: Eager | None
@@ -61,8 +63,8 @@ class Inference(LightningModule):
             return episode
         space, length = self.episode_spaces[0], len(episode.get(keys.ACTION)) + 1
         parts = (observations(episode[keys.OBSERVATION], steps, space) for steps in _some_at_once(length))
-        features = [self.encoder(part.to(self.device)).cpu() for part in parts]
-        return episode.copy().set(keys.OBSERVATION, torch.cat(features))
+        features = torch.cat([self.encoder(part.to(self.device)) for part in parts])
+        return episode.copy().set(keys.OBSERVATION, features.to(episode.get(keys.ACTION).device))
 
     def explore(self, observation: Observation) -> Tensor:
         """Choose actions to collect with, as `act` does, by the engine where training has begun."""
@@ -92,8 +94,12 @@ class Inference(LightningModule):
         Returns:
             ``[...]``.
         """
+        return self._rewards(transitions if self.encoder is None else seen_steps(transitions, self.encoder))
+
+    def _rewards(self, encoded: Any) -> Tensor:
+        steps = encoded if self.normalizer is None else seen_steps(encoded, self.normalizer)
         with torch.no_grad(), evaluating(self.decomposition):
-            return self.decomposition.reward(seen_steps(transitions, self.seen))
+            return self.decomposition.reward(steps)
 
     def episode_rewards(self, episode: TensorDictBase) -> Tensor:
         """Predict the reward of each step of a finished episode, ``[T]``, for some steps at a time.
@@ -101,9 +107,9 @@ class Inference(LightningModule):
         Args:
             episode: as `EpisodeReplay.add_episode` takes it.
         """
-        length, space = len(episode.get(keys.ACTION)), self.episode_spaces[0]
-        parts = (episode_transitions(episode, space, steps) for steps in _some_at_once(length))
-        return torch.cat([self.rewards(part) for part in parts])
+        encoded, length = self.encoded(episode), len(episode.get(keys.ACTION))
+        parts = (episode_transitions(encoded, self.model_spaces[0], part) for part in _some_at_once(length))
+        return torch.cat([self._rewards(part) for part in parts])
 
     def predict(self, observation: Any, *, explore: bool = False) -> Any:
         """Choose the action for an observation, or one for each of several.

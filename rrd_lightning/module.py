@@ -95,7 +95,7 @@ class RRDModule(Inference):
         matmul_precision: Literal["highest", "high", "medium"] | None = None,
         engine: EngineName = "auto",
         phases: list[Phase] | None = None,
-        encoder: str | dict[str, Any] | None = None,
+        encoder: str | Path | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

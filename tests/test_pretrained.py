@@ -17,6 +17,7 @@ from torch import nn
 
 from rrd_lightning import Environment, ParameterError, RRDModule, keys
 from rrd_lightning.agents import DQN, SAC
+from rrd_lightning.export import export
 from rrd_lightning.pretrained import PretrainedEncoder
 from tests.resuming import StopAt, assert_same, fit
 from tests.runs import SMALL, make_module, run
@@ -103,6 +104,8 @@ def test_stacks_of_frames_are_encoded_as_stacks() -> None:
     env = Environment("Pixels-v0", frame_stack=3)
     module = make_module(env, encoder={"bottleneck": True})
     assert module.encoder is not None
+    for parameter in module.encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     images = {key: torch.randint(0, 256, (6, 3, 36, 36), dtype=torch.uint8) for key in ("front", "side")}
     observed = TensorDict({**images, "number": torch.rand(6, 1)}, [6])
     episode = TensorDict({keys.OBSERVATION: observed, keys.ACTION: torch.rand(5, 1)}, [])
@@ -132,6 +135,31 @@ def test_a_users_module_may_see() -> None:
     assert next(iter(data.replay.observations())).shape[1:] == (2,)
 
 
+def test_an_encoder_is_handed_on_by_a_run_that_had_it_from_another(trained: tuple[str, RRDModule]) -> None:
+    path, seeing = trained
+    trainer, _, _ = run("Pixels-v0", module={"encoder": path}, collect={"total_env_steps": 120})
+    trainer.save_checkpoint("policy.ckpt")
+    encoder = PretrainedEncoder(Path("policy.ckpt"), seeing.model_spaces[0])
+    assert_same(dict(encoder.encoder.state_dict()), dict(seeing.agent.encoder.state_dict()))
+
+
+def test_without_weights_there_are_no_features(trained: tuple[str, RRDModule]) -> None:
+    """The configuration of a resumed run may have a stand-in for a checkpoint that is gone."""
+    _, seeing = trained
+    encoder = PretrainedEncoder({"bottleneck": True}, seeing.model_spaces[0])
+    observation = torch.utils._pytree.tree_map(torch.from_numpy, seeing.observation_space.sample())
+    assert encoder(observation)[:64].isnan().all()
+
+
+def test_programs_see_by_the_encoder(trained: tuple[str, RRDModule]) -> None:
+    trainer, module, _ = run("Pixels-v0", module={"encoder": trained[0]}, collect={"total_env_steps": 120})
+    trainer.save_checkpoint("policy.ckpt")
+    observation = {key: part[None] for key, part in module.observation_space.sample().items()}
+    policy = torch.export.load(export("policy.ckpt")[0]).module()
+    found = policy({key: torch.from_numpy(part) for key, part in observation.items()})
+    np.testing.assert_allclose(found.numpy(), module.eval().predict(observation), rtol=1e-4, atol=1e-5)
+
+
 def test_the_encoder_of_a_q_network_is_taken() -> None:
     agent = partial(DQN, exploration_steps=100)
     trainer, module, _ = run("ChooseByImage-v0", module={"agent": agent}, collect={"total_env_steps": 120})
@@ -149,8 +177,16 @@ def test_what_cannot_be_taken_is_refused(trained: tuple[str, RRDModule]) -> None
         PretrainedEncoder("none.ckpt", space)
     with pytest.raises(ParameterError, match=r"model\.encoder.*its run observes"):
         PretrainedEncoder(path, Box(-1, 1, (3,), np.float32))
-    with pytest.raises(ParameterError, match=r"encoder='no\.such\.Module'"):
+    with pytest.raises(ParameterError, match=r"model\.encoder='no\.such\.Module'"):
         PretrainedEncoder("no.such.Module", space)
+    with pytest.raises(ParameterError, match=r"model\.encoder=.*checkpoints hold it"):
+        PretrainedEncoder({"class_path": "tests.test_pretrained.Mean", "init_args": {"scale": space}}, space)
+    agent = partial(SAC, **SMALL, encoder="tests.test_pretrained.Mean")
+    options = {"agent": agent, "normalize_observations": True}
+    trainer, module, _ = run("Pixels-v0", module=options, collect={"total_env_steps": 120})
+    trainer.save_checkpoint("own.ckpt")
+    with pytest.raises(ParameterError, match="is of normalised observations"):
+        PretrainedEncoder("own.ckpt", space)
     trainer, module, _ = run(collect={"total_env_steps": 120})
     trainer.save_checkpoint("blind.ckpt")
     with pytest.raises(ParameterError, match="its SAC has not trained an encoder of images"):

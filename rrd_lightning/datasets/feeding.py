@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from tqdm import tqdm
 
 from rrd_lightning.datasets.demonstrations import Demonstrations, Entry
@@ -20,8 +20,21 @@ from rrd_lightning.replay import EpisodeReplay
 SMALLEST_VARIATION = 0.01
 
 
-def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, trainer: Any) -> None:
+def fill(
+    replay: EpisodeReplay,
+    demonstrations: Demonstrations,
+    spaces: Spaces,
+    trainer: Any,
+    encoded: Callable[[TensorDict], TensorDictBase],
+) -> None:
     """Add this process's share of the training demonstrations to the replay, reading one at a time.
+
+    Args:
+        replay: where to.
+        demonstrations: which.
+        spaces: of their observations and actions.
+        trainer: the run's trainer.
+        encoded: makes of an episode what the replay holds.
 
     Raises:
         ParameterError: naming file, episode and key of a damaged one, unless they are skipped; or if a
@@ -32,7 +45,7 @@ def fill(replay: EpisodeReplay, demonstrations: Demonstrations, spaces: Spaces, 
     show = trainer.is_global_zero and trainer.progress_bar_callback is not None
     with tqdm(total=len(share), desc="Demonstrations", unit=" episodes", leave=False, disable=not show) as bar:
         for _, episode in demonstrations.read(share, spaces):
-            replay.add_episode(trainer.lightning_module.encoded(episode), demonstration=True)
+            replay.add_episode(encoded(episode), demonstration=True)
             bar.update()
     returns = replay.episodes["episode_return"].double()
     sums = [len(returns), float(returns.sum()), float(returns.square().sum()), not len(returns)]
@@ -72,7 +85,7 @@ class HeldOutEpisodes:
 
     Args:
         demonstrations: the demonstrations of the run.
-        spaces: observation and action space of the model.
+        spaces: observation and action space of an episode.
         trainer: the run's trainer.
     """
 
@@ -119,7 +132,7 @@ class EpisodesToRelabel:
 
     Args:
         demonstrations: the demonstrations of the run.
-        spaces: observation and action space of the model.
+        spaces: observation and action space of an episode.
         trainer: the run's trainer.
 
     Attributes:
@@ -132,9 +145,12 @@ class EpisodesToRelabel:
         self._trainer = trainer
         self.is_done: Callable[[str, str], bool] = lambda source, name: False
 
+    def entries(self) -> list[Entry]:
+        """All of them, of every process."""
+        return self._demonstrations.entries(self._spaces)
+
     def _share(self) -> list[Entry]:
-        entries = self._demonstrations.entries(self._spaces)
-        left = [entry for entry in entries if not self.is_done(entry.source.name, entry.episode)]
+        left = [entry for entry in self.entries() if not self.is_done(entry.source.name, entry.episode)]
         return list(share_of(left, self._trainer.global_rank, self._trainer.world_size))
 
     def __len__(self) -> int:

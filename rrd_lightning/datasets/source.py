@@ -66,7 +66,7 @@ class Source(ABC):
 
         Args:
             episode: name of the episode.
-            spaces: observation and action space of the model.
+            spaces: observation and action space of an episode.
 
         Raises:
             ParameterError: naming file, episode and key, if it is damaged or does not fit the spaces.
@@ -78,7 +78,7 @@ class Source(ABC):
 
         Args:
             episode: name of the episode.
-            spaces: observation and action space of the model.
+            spaces: observation and action space of an episode.
 
         Raises:
             ParameterError: naming file, episode and key, if it is damaged.

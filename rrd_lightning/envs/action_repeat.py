@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from gymnasium import Env, Wrapper
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 EARLIER = "earlier"
-LOOKS_AT_NOTHING = (TimeLimit, OrderEnforcing, PassiveEnvChecker)
+ITS_OWN = (TimeLimit, OrderEnforcing, PassiveEnvChecker)  # wrappers that Gymnasium adds by itself
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """An environment that can save the work for an observation.
+
+    Attributes:
+        unseen: let steps return an earlier observation.
+    """
+
+    unseen: bool
+
+    def observe(self) -> Any:
+        """Return the observation of this moment."""
 
 
 class ActionRepeat(Wrapper[Any, Any, Any, Any]):
@@ -17,8 +31,8 @@ class ActionRepeat(Wrapper[Any, Any, Any, Any]):
     Observation and infos are those of the last of these steps; the infos of the others are in
     ``info[EARLIER]``. A time limit within `env` counts each of them.
 
-    An environment may save the work for observations that nobody will see: its attribute `unseen` is set in all
-    steps but the last, unless a wrapper of the user's looks at them, and `observe` gives what was left out.
+    One that is `Sparing` observes the last of these steps alone, unless there is a wrapper of the user's in
+    between, which may look at each.
 
     Args:
         env: the environment.
@@ -28,7 +42,7 @@ class ActionRepeat(Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env[Any, Any], repeat: int) -> None:
         super().__init__(env)
         self.repeat = repeat
-        self._spares = hasattr(env.unwrapped, "unseen") and _nobody_looks(env)
+        self._spares = isinstance(env.unwrapped, Sparing) and _has_no_wrapper(env)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take the action."""
@@ -48,9 +62,9 @@ class ActionRepeat(Wrapper[Any, Any, Any, Any]):
         return observation, total, terminated, truncated, {**info, EARLIER: infos[:-1]}
 
 
-def _nobody_looks(env: Env[Any, Any]) -> bool:
+def _has_no_wrapper(env: Env[Any, Any]) -> bool:
     while isinstance(env, Wrapper):
-        if type(env) not in LOOKS_AT_NOTHING:
+        if type(env) not in ITS_OWN:
             return False
         env = env.env
     return True

@@ -87,20 +87,23 @@ class CustomEncoder(ObservationEncoder):
     Args:
         config: of a module that maps observations ``[batch, ...]`` to features ``[batch, features]``.
         observation_space: of a single environment.
+        parameter: that the configuration was given as; named by errors.
 
     Raises:
         ParameterError: if the configuration names no module, or one that does not map so.
     """
 
-    def __init__(self, config: NetworkConfig, observation_space: Space[Any]) -> None:
+    def __init__(
+        self, config: NetworkConfig, observation_space: Space[Any], parameter: str = "encoder"
+    ) -> None:
         super().__init__()
         self._space = observation_space
-        self.network = make_module(config, "encoder", observation_space)
-        found = evaluate(self.network, zeros(observation_space, 2), "encoder", config)
+        self.network = make_module(config, parameter, observation_space)
+        found = evaluate(self.network, zeros(observation_space, 2), parameter, config)
         shape = tuple(getattr(found, "shape", ()))
         if len(shape) != 2 or shape[0] != 2:
             raise ParameterError(
-                "encoder", config, f"must map two observations to [2, features], and maps them to {list(shape)}"
+                parameter, config, f"must map two observations to [2, features], and maps them to {list(shape)}"
             )
         self.features = shape[1]
 

@@ -18,7 +18,7 @@ INDIFFERENT = {
     "data.scratch_dir",
     "data.demonstrations.LiberoReader.cache_dir",
 }
-DECOMPOSITION, AGENT = "model.decomposition", "model.agent"
+DECOMPOSITION, AGENT, ENCODER = "model.decomposition", "model.agent", "model.encoder"
 UPPER_BOUND, LOWER_BOUND = "EnvironmentReward", "EpisodicReward"
 # What concerns the reward model alone, and so not the bounds.
 OF_THE_REWARD = (DECOMPOSITION, "data.rrd_", "data.sampler")
@@ -95,6 +95,9 @@ def group(runs: list[Run]) -> tuple[list[Method], list[str]]:
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """Return what a configuration says of learning, by dotted names; classes by their own names."""
     flat = dict(item for section in SECTIONS for item in _flatten(config.get(section), section))
+    if isinstance(encoder := flat.get(ENCODER), str):  # seeds may each have their own
+        seed = str(config.get("seed_everything"))
+        flat[ENCODER] = "/".join("{seed}" if part == seed else part for part in encoder.split("/"))
     return {name: value for name, value in flat.items() if name not in INDIFFERENT}
 
 
@@ -107,7 +110,9 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, dict):
         for key, each in value.items():
             yield from _flatten(each, f"{name}.{key}")
-    elif isinstance(value, str) and value.count(".") and value.rpartition(".")[2].isidentifier():
+    elif (
+        isinstance(value, str) and "/" not in value and value.count(".") and value.split(".")[-1].isidentifier()
+    ):
         yield name, value.rpartition(".")[2]
     else:
         yield name, tuple(value) if isinstance(value, list) else value

@@ -111,3 +111,21 @@ def test_repeated_actions_are_rows_at_a_stride(demonstrations: str) -> None:
 def test_bad_input(demonstrations: str, options: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=f"error: {message}"):
         predict(*options)
+
+
+def test_recordings_are_seen_by_the_encoder_that_the_run_had(demonstrations: str) -> None:
+    agent = ["--model.train_policy=true", "--trainer.default_root_dir=seeing"]
+    main(["fit", "--config=libero_offline", "--data.demonstrations.paths=demos", *TINY, *agent])
+    (seeing,) = Path("seeing").glob("*/version_0/checkpoints/last.ckpt")
+    encoder = [f"--model.encoder={seeing}", "--trainer.default_root_dir=encoded", "--data.held_out=0.5"]
+    main(["fit", "--config=libero_offline", "--data.demonstrations.paths=demos", *TINY, *encoder])
+    (last,) = Path("encoded").glob("*/version_0/checkpoints/last.ckpt")
+    main(["predict", f"--ckpt_path={last}", "--trainer.accelerator=cpu"])
+    rows = parquet.read_table("rewards.parquet").to_pylist()
+    module = RRDModule.load_from_checkpoint(last)
+    assert module.model_spaces[0].shape == (64,)
+    reader = Demonstrations("demos/b.hdf5")
+    ((_, episode),) = reader.read(reader.entries(module.episode_spaces)[:1], module.episode_spaces)
+    of_episode = [row for row in rows if (row["source"], row["episode"]) == ("demos/b.hdf5", "demo_0")]
+    found = [row["predicted_reward"] for row in of_episode]
+    assert found == pytest.approx(module.episode_rewards(episode).tolist(), abs=1e-6)

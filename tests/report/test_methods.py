@@ -19,6 +19,20 @@ def test_runs_that_differ_in_seed_and_budget_alone_are_one_method(tmp_path: Path
     assert left_out == []
 
 
+def test_each_seed_may_have_an_encoder_of_its_own(tmp_path: Path) -> None:
+    for number, encoder in enumerate(("a/0/last.ckpt", "a/1/last.ckpt", "b/0/last.ckpt")):
+        path = write_run(tmp_path / str(number), [1.0], seed=number % 2) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["model"]["encoder"] = encoder
+        path.write_text(yaml.safe_dump(config))
+    methods, left_out = group(read_runs([tmp_path])[0])
+    assert left_out == []
+    assert {method.name: len(method.runs) for method in methods} == {
+        "RRD, encoder a/{seed}/last.ckpt": 2,
+        "RRD, encoder b/{seed}/last.ckpt": 1,
+    }
+
+
 def test_arguments_of_a_task_are_said_where_they_differ(tmp_path: Path) -> None:
     for number, limit in enumerate((50, 50, 100)):
         folder = write_run(tmp_path / str(number), [1.0], seed=number)

@@ -32,6 +32,7 @@ SERVED = {
     "reward_offset": 0.0,
     "normalize_value": False,
     "entropy_in_target": True,
+    "initial_std": 1.0,
     "cloning_weight": 0.0,
 }
 METRICS = (

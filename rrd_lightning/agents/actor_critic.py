@@ -59,7 +59,6 @@ class ActorCritic(Agent):
         polyak: share of the target networks that stays when they move.
         policy_delay: updates of the critics for each of the policy.
         reward_scale: what the reward is multiplied by.
-        reward_offset: what is added to the reward before: a negative one is the price of a step.
         normalize_value: divide the actor's loss by the mean absolute value of its actions, so that the weight
             of other terms does not depend on the scale of the reward: Fujimoto and Gu, "A Minimalist Approach
             to Offline Reinforcement Learning", 2021, arXiv 2106.06860, equation 5.
@@ -105,7 +104,6 @@ class ActorCritic(Agent):
         polyak: float = 0.995,
         policy_delay: int = 1,
         reward_scale: float = 1.0,
-        reward_offset: float = 0.0,
         normalize_value: bool = False,
         cloning_weight: float = 0.0,
         cloning_steps: int | None = None,
@@ -147,8 +145,7 @@ class ActorCritic(Agent):
         self.num_critics, self.critics_in_target = num_critics, in_target
         self.actor_value: Combination = actor_value
         self.gamma, self.polyak, self.policy_delay = gamma, polyak, policy_delay
-        self.reward_scale, self.reward_offset = reward_scale, reward_offset
-        self.normalize_value = normalize_value
+        self.reward_scale, self.normalize_value = reward_scale, normalize_value
         self.cloning_weight, self.cloning_steps = cloning_weight, cloning_steps
         # A tensor, since recordings of an update hold plain numbers.
         self.register_buffer("cloning_now", torch.tensor(cloning_weight), persistent=False)
@@ -192,7 +189,7 @@ class ActorCritic(Agent):
 
     def bootstrap(self, reward: Tensor, transitions: TensorDictBase, value: Tensor) -> Tensor:
         """Return r + γ (1 − terminated) V, ``[batch]``, of what follows; a time limit does not terminate."""
-        return bootstrap(self.reward_scale * (reward + self.reward_offset), transitions, value, self.gamma)
+        return bootstrap(self.reward_scale * reward, transitions, value, self.gamma)
 
     def moves_policy(self, updates: int) -> bool:
         """Tell whether the last of so many updates trains the policy."""

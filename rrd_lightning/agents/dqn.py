@@ -101,7 +101,6 @@ class DQN(Agent):
         encoder: class path of a module from observations to features.
         gamma: discount factor.
         reward_scale: what the reward is multiplied by.
-        reward_offset: what is added to the reward before: a negative one is the price of a step.
         target_update: updates from one copy of the network to the next.
         first_epsilon: ε at the start.
         last_epsilon: ε in the end.
@@ -141,7 +140,6 @@ class DQN(Agent):
         encoder: NetworkConfig | None = None,
         gamma: float = 0.99,
         reward_scale: float = 1.0,
-        reward_offset: float = 0.0,
         target_update: int = 8000,
         first_epsilon: float = 1.0,
         last_epsilon: float = 0.01,
@@ -179,7 +177,7 @@ class DQN(Agent):
         self.target_network = deepcopy(self.network).requires_grad_(False)
         self.double_q = double  # nn.Module has a method `double`
         self.gamma = gamma
-        self.reward_scale, self.reward_offset = reward_scale, reward_offset
+        self.reward_scale = reward_scale
         self.target_update = target_update
         self.exploration_steps = exploration_steps
         self.evaluation_epsilon = evaluation_epsilon
@@ -229,7 +227,7 @@ class DQN(Agent):
             value = double_value(self.network(following, augment=True), target_values)
         else:
             value = target_values.amax(-1)
-        return bootstrap(self.reward_scale * (reward + self.reward_offset), transitions, value, self.gamma)
+        return bootstrap(self.reward_scale * reward, transitions, value, self.gamma)
 
     def after_update(self, updates: int) -> None:
         """Copy the network every `target_update` updates."""

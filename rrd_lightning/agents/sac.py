@@ -48,7 +48,6 @@ class SAC(ActorCritic):
     Args:
         observation_space: a vector, an image, a Discrete, or a Dict of these.
         action_space: a vector between -1 and 1.
-        initial_std: σ of the policy before tanh at the start, about; its network's σ is multiplied by it.
         initial_temperature: α at the start.
         target_entropy: in nats; minus the number of action dimensions by default.
         temperature_learning_rate: Adam's, for log α.
@@ -76,14 +75,13 @@ class SAC(ActorCritic):
         observation_space: Space[Any],
         action_space: Space[Any],
         *,
-        initial_std: float = 1.0,
         initial_temperature: float = 1.0,
         target_entropy: float | None = None,
         temperature_learning_rate: float = 3e-4,
         entropy_in_target: bool = True,
         **options: Any,
     ) -> None:
-        require_positive(initial_std=initial_std, initial_temperature=initial_temperature)
+        require_positive(initial_temperature=initial_temperature)
         require_not_negative(temperature_learning_rate=temperature_learning_rate)
         actions = count_continuous(action_space, self)
         super().__init__(
@@ -95,7 +93,6 @@ class SAC(ActorCritic):
             **options,
         )
         self.actions = actions
-        self.initial_std = initial_std
         self.entropy_in_target = entropy_in_target
         self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         self.temperature_learning_rate = temperature_learning_rate
@@ -157,4 +154,4 @@ class SAC(ActorCritic):
 
     def policy(self, features: Tensor) -> SquashedGaussian:
         """The distribution of actions for features ``[..., features]``."""
-        return SquashedGaussian(self.actor(features), math.log(self.initial_std))
+        return SquashedGaussian(self.actor(features))

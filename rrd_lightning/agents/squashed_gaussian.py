@@ -21,12 +21,11 @@ class SquashedGaussian:
 
     Args:
         outputs: ``[..., 2 * actions]`` of the policy's network, μ and log σ.
-        shift: what is added to log σ.
     """
 
-    def __init__(self, outputs: Tensor, shift: float = 0.0) -> None:
+    def __init__(self, outputs: Tensor) -> None:
         self.mean, log_std = outputs.chunk(2, -1)
-        self.log_std = (log_std + shift if shift else log_std).clamp(*LOG_STD_RANGE)
+        self.log_std = log_std.clamp(*LOG_STD_RANGE)
 
     def mode(self) -> Tensor:
         """Return the actions of ε = 0, ``[..., actions]``."""

@@ -187,18 +187,6 @@ def test_actions_explore_or_do_not() -> None:
     assert agent.act(100 * observation, explore=True).abs().max() <= 1
 
 
-def test_the_noise_that_a_policy_begins_with() -> None:
-    quiet, plain = SAC(OBSERVATION, ACTION, initial_std=0.1), SAC(OBSERVATION, ACTION)
-    quiet.load_state_dict(plain.state_dict())
-    features = torch.randn(1000, 5)
-    quieter, louder = quiet.policy(features), plain.policy(features)
-    torch.testing.assert_close(quieter.log_std, louder.log_std + math.log(0.1))
-    assert torch.equal(quieter.mode(), louder.mode())
-    assert 0.05 < quieter.log_std.exp().mean() < 0.2
-    with pytest.raises(ParameterError, match="initial_std=0"):
-        SAC(OBSERVATION, ACTION, initial_std=0)
-
-
 @pytest.mark.parametrize(
     ("spaces", "message"),
     [

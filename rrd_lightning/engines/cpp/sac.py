@@ -29,10 +29,8 @@ SERVED = {
     "actor_value": "min",
     "policy_delay": 1,
     "reward_scale": 1.0,
-    "reward_offset": 0.0,
     "normalize_value": False,
     "entropy_in_target": True,
-    "initial_std": 1.0,
     "cloning_weight": 0.0,
 }
 METRICS = (

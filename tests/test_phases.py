@@ -13,9 +13,9 @@ import yaml
 from lightning.pytorch import Callback
 
 from rrd_lightning import ParameterError, RRDModule
-from rrd_lightning.agents import SAC
+from rrd_lightning.agents import SAC, Agent
 from rrd_lightning.decomposition import RRD
-from rrd_lightning.networks import Normalization
+from rrd_lightning.networks import Normalization, find_class
 from rrd_lightning.phases import Phase, Phases
 from tests.demonstrations import ScriptedReader
 from tests.resuming import StopAt, StopAtEnvStep, assert_same, fit, rows
@@ -39,7 +39,7 @@ def recipe() -> dict[str, Any]:
     model = yaml.safe_load((files("rrd_lightning.configs") / "libero_policy.yaml").read_text())["model"]
     agent = {**model["agent"]["init_args"], **SMALL, "cloning_steps": 100}
     return {
-        "agent": partial(SAC, **agent),
+        "agent": partial(find_class(model["agent"]["class_path"], Agent), **agent),
         "decomposition": partial(RRD, **model["decomposition"]["init_args"], **SMALL),
         "normalize_observations": Normalization(**model["normalize_observations"]),
         "phases": PHASES,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from tensordict import TensorDict
 
 from rrd_lightning import Environment, ParameterError, keys
 from rrd_lightning.callbacks import Collect
@@ -37,15 +38,19 @@ def test_a_replay_of_successes_alone_is_told_loudly() -> None:
     write_file("a.hdf5", demos=5)  # every second one fails
     process: Any = SimpleNamespace(world_size=1, global_rank=0, is_global_zero=True, progress_bar_callback=None)
     replay = make_data().replay
+
+    def as_it_is(episode: TensorDict) -> TensorDict:
+        return episode
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fill(replay, Demonstrations("a.hdf5"), SPACES, process)
+        fill(replay, Demonstrations("a.hdf5"), SPACES, process, as_it_is)
     assert replay.episodes["episode_return"].tolist() == [1, 0, 1, 0, 1]
     with h5py.File("a.hdf5", "r+") as file:
         for demo in file["data"].values():
             demo.attrs["success"] = True
     with pytest.warns(UserWarning, match="HARDLY VARY"):
-        fill(make_data().replay, Demonstrations("a.hdf5"), SPACES, process)
+        fill(make_data().replay, Demonstrations("a.hdf5"), SPACES, process, as_it_is)
 
 
 def test_held_out_episodes_are_validated_on_and_not_trained_on(pendulum: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDict
 
 from rrd_lightning import keys
 from rrd_lightning.data import ReplayDataModule, nothing
@@ -194,7 +194,7 @@ class Collect(Callback):
         """Take this process's share of an iteration's steps."""
         start = time.perf_counter()
         finished: list[TensorDict] = []
-        stored: list[TensorDictBase] = []
+        observed: list[Any] = []
         together = self.num_envs * trainer.world_size * self.env.action_repeat
         for _ in range(self.env_steps_per_iteration // together):
             if random:
@@ -205,13 +205,13 @@ class Collect(Callback):
             for episode in rollout.step(action):
                 finished.append(episode)
                 encoded = module.encoded(episode)
-                stored.append(encoded)
+                observed.append(encoded[keys.OBSERVATION])
                 trainer.datamodule.replay.add_episode(encoded)
                 self._episodes += 1
                 self._finished["episodes"] += 1
                 self._finished["return"] += float(episode.get(keys.EPISODE_RETURN))
                 self._finished["length"] += len(episode.get(keys.ACTION))
-        module.observe(episode[keys.OBSERVATION] for episode in stored)
+        module.observe(observed)
         _call(trainer, "on_episodes", module, finished)
         self._dropped = rollout.dropped
         module.env_steps += self.env_steps_per_iteration

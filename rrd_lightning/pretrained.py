@@ -65,7 +65,7 @@ class PretrainedEncoder(ObservationEncoder):
 def _make(configuration: Any, observation_space: Space[Any]) -> Encoder | CustomEncoder:
     if not (isinstance(configuration, dict) and configuration.keys() == {"bottleneck"}):
         return CustomEncoder(configuration, observation_space, PARAMETER)
-    encoder = Encoder(observation_space, "model.encoder", **configuration)
+    encoder = Encoder(observation_space, PARAMETER, **configuration)
     for parameter in encoder.parameters():  # no features at all, rather than random ones, if none are loaded
         torch.nn.init.constant_(parameter, torch.nan)
     return encoder

@@ -61,9 +61,7 @@ def read_matrix(path: Path) -> list[Job]:
             raise ValueError(f"{name}: needs names, each with its arguments")
     shared = _split("arguments", matrix.get("arguments"))
     jobs = [
-        Job(
-            task, method, seed, budget, _of(seed, [*shared, *_split(task, of_task), *_split(method, of_method)])
-        )
+        Job(task, method, seed, budget, _of(seed, shared + _split(task, of_task) + _split(method, of_method)))
         for budget in sorted(matrix["budgets"])
         for seed in matrix["seeds"]
         for task, of_task in matrix["tasks"].items()
@@ -74,8 +72,8 @@ def read_matrix(path: Path) -> list[Job]:
     return jobs
 
 
-def _of(seed: int, *arguments: list[str]) -> tuple[str, ...]:
-    return tuple(argument.replace("{seed}", str(seed)) for each in arguments for argument in each)
+def _of(seed: int, arguments: list[str]) -> tuple[str, ...]:
+    return tuple(argument.replace("{seed}", str(seed)) for argument in arguments)
 
 
 def _split(name: str, arguments: str | list[str] | None) -> list[str]:
